@@ -1,0 +1,38 @@
+package chaos
+
+import "time"
+
+// Event is something that happened while a run went on, on the run's clock.
+type Event struct {
+	At     time.Duration     // since the run's anchor
+	Kind   EventKind         // what it is about
+	Name   string            // the step, the cluster's event, or the phase
+	Fault  string            // id of the fault, for KindFault
+	Node   string            // the node that it is about, or ""
+	Fields map[string]string // details, such as the evidence for a step
+}
+
+// EventKind groups events.
+type EventKind string
+
+// The kinds of event.
+const (
+	KindFault   EventKind = "fault"   // a step of a fault; Name is one of the Step constants
+	KindCluster EventKind = "cluster" // the target said it
+	KindPhase   EventKind = "phase"   // the run entered a phase: "load", "warmup", "measure", "drain"
+)
+
+// Names of the steps of a fault, in their order.
+const (
+	StepInjected  = "injected"  // the harness has done it
+	StepEffective = "effective" // the cluster has noticed
+	StepRecover   = "recover"   // the harness has started to undo it
+	StepRecovered = "recovered" // the node takes part again
+	StepRedundant = "redundant" // losing another node would cost no more than before
+	StepFailed    = "failed"    // a step did not come about; Fields["error"] says why
+)
+
+// EventSink takes events as they happen, from any goroutine.
+type EventSink interface {
+	Event(e Event)
+}

@@ -1,0 +1,47 @@
+// Package preferences keeps what webmail users like: SquirrelMail's userprefs.
+package preferences
+
+import "context"
+
+// The sizes that SquirrelMail enforces (functions/db_prefs.php), in bytes.
+const (
+	MaxUser  = 128
+	MaxKey   = 64
+	MaxValue = 65535
+)
+
+// Verdict is the answer to a read or a write of preferences.
+type Verdict uint8
+
+// The verdicts. NoAnswer is the zero value: the question was not answered.
+const (
+	NoAnswer Verdict = iota
+	Found            // the user has preferences
+	Empty            // the user has none: the webmail shows its defaults
+	Saved            // the preference is stored
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Found:
+		return "found"
+	case Empty:
+		return "empty"
+	case Saved:
+		return "saved"
+	default:
+		return "none"
+	}
+}
+
+// Store reads and writes preferences of one user. Set is acknowledged when it
+// returns nil; an error may mean that it happened all the same.
+type Store interface {
+	Read(ctx context.Context, user string) (map[string]string, error)
+	Set(ctx context.Context, user, key, value string) error
+}
+
+// Row is one preference as it is stored.
+type Row struct {
+	User, Key, Value string
+}

@@ -1,0 +1,183 @@
+// Package reference holds the system under test: the paths that a mail system
+// asks of its database, and the targets that answer them.
+package reference
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/mailbench/mailbench/reference/greylist"
+	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
+	"github.com/mailbench/mailbench/reference/topology"
+)
+
+// Path is one kind of question that the mail system asks.
+type Path uint8
+
+// The paths.
+const (
+	Routing Path = iota + 1
+	Greylist
+	Preferences
+)
+
+// Paths lists all paths in the order in which reports show them.
+var Paths = [...]Path{Routing, Greylist, Preferences}
+
+func (p Path) String() string {
+	switch p {
+	case Routing:
+		return "routing"
+	case Greylist:
+		return "greylist"
+	case Preferences:
+		return "preferences"
+	default:
+		return "none"
+	}
+}
+
+// Operation is one call on a path.
+type Operation uint8
+
+// The operations.
+const (
+	Route Operation = iota + 1
+	CheckGreylist
+	ReadPreferences
+	SetPreference
+)
+
+// Path returns the path that an operation belongs to.
+func (o Operation) Path() Path {
+	switch o {
+	case Route:
+		return Routing
+	case CheckGreylist:
+		return Greylist
+	case ReadPreferences, SetPreference:
+		return Preferences
+	default:
+		return 0
+	}
+}
+
+// Writes says whether the operation changes stored data, so that an attempt
+// without an answer may have happened.
+func (o Operation) Writes() bool { return o == CheckGreylist || o == SetPreference }
+
+func (o Operation) String() string {
+	switch o {
+	case Route:
+		return "route"
+	case CheckGreylist:
+		return "check"
+	case ReadPreferences:
+		return "read"
+	case SetPreference:
+		return "set"
+	default:
+		return "none"
+	}
+}
+
+// AnswerName spells the verdict of an operation as recordings store it.
+func AnswerName(o Operation, verdict uint8) string {
+	switch o.Path() {
+	case Routing:
+		return routing.Verdict(verdict).String()
+	case Greylist:
+		return greylist.Verdict(verdict).String()
+	case Preferences:
+		return preferences.Verdict(verdict).String()
+	default:
+		return "none"
+	}
+}
+
+// Session is one connection of one client to one node, able to ask every path.
+// It serves one operation at a time. After an error that is not the database's
+// own answer the session must be closed.
+type Session interface {
+	routing.Router
+	greylist.Checker
+	preferences.Store
+	Close() error
+}
+
+// DialFunc opens the transport of a session; a proxy or a network fault takes
+// the place of net.Dialer here.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// ConnectOptions are one client's habits when it connects.
+type ConnectOptions struct {
+	Dial           DialFunc      // nil for a plain net.Dialer
+	ConnectTimeout time.Duration // until the node has greeted and let us in
+	ReadTimeout    time.Duration // until a node that is asked must answer
+}
+
+// Loader fills a target before a run. Each call stores all its rows, replacing
+// what stood under the same keys, and may be called from several goroutines.
+type Loader interface {
+	LoadRoutes(ctx context.Context, rows []routing.Row) error
+	LoadPreferences(ctx context.Context, rows []preferences.Row) error
+	LoadTriplets(ctx context.Context, rows []greylist.Row) error
+}
+
+// ClusterEvent is something that a target said about itself.
+type ClusterEvent struct {
+	At     time.Time         // when the harness learned of it
+	Name   string            // such as "NODE_FAILREP"
+	Node   topology.ID       // the node that it is about, 0 for the cluster
+	Fields map[string]string // as the target gave them
+}
+
+// Evidence is what proves that a node went down, came back or is whole again.
+type Evidence struct {
+	At     time.Time // when the harness learned of it
+	Source string    // "management event", "management status", "SQL write"
+	Detail string
+}
+
+// Target is a system under test.
+type Target interface {
+	Topology() topology.Topology
+
+	// Start brings the target to where every node takes real work.
+	Start(ctx context.Context) error
+
+	// Connect opens a session with one SQL node. It tries once.
+	Connect(ctx context.Context, node topology.ID, o ConnectOptions) (Session, error)
+
+	// Loader returns a way to fill the target. Close ends its connections.
+	Loader(ctx context.Context) (loader Loader, closeLoader func() error, err error)
+
+	// Watch hands every cluster event to sink, until ctx ends.
+	Watch(ctx context.Context, sink func(ClusterEvent)) error
+
+	// Stop removes everything that the target started.
+	Stop(ctx context.Context) error
+
+	Nodes
+}
+
+// Nodes is what may be done to single nodes of a target, and how the target
+// proves what became of it. The Await methods only watch; they may be called
+// again after a failure.
+type Nodes interface {
+	// Kill ends the node's process with SIGKILL; its host lives on.
+	Kill(ctx context.Context, node topology.ID) error
+	// StartNode starts a dead node from its own disk.
+	StartNode(ctx context.Context, node topology.ID) error
+	// AwaitDown waits until the rest of the cluster counts the node as failed.
+	AwaitDown(ctx context.Context, node topology.ID) (Evidence, error)
+	// AwaitUp waits until the node takes part again: a data node is started, a
+	// SQL node is connected to the cluster and answers.
+	AwaitUp(ctx context.Context, node topology.ID) (Evidence, error)
+	// AwaitRedundant waits until losing another node would cost nothing more
+	// than before: data nodes all started and an arbitrator connected, a SQL
+	// node takes writes with its routines in place.
+	AwaitRedundant(ctx context.Context, node topology.ID) (Evidence, error)
+}

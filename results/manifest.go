@@ -1,0 +1,70 @@
+package results
+
+import (
+	"time"
+
+	"github.com/mailbench/mailbench/reference/topology"
+)
+
+// Manifest is manifest.json: all that is known before the first op. It holds
+// everything that judging needs beside samples, counters and events.
+type Manifest struct {
+	Schema     string            `json:"schema"` // "mailbench.manifest/v1"
+	Scenario   string            `json:"scenario"`
+	RunID      string            `json:"run_id"`
+	Seed       uint64            `json:"seed"`
+	Speed      int               `json:"speed"`       // virtual seconds a wall second
+	Virtual    time.Time         `json:"virtual"`     // midnight of the virtual day
+	Window     Window            `json:"window"`      // slice of the virtual day
+	Anchor     time.Time         `json:"anchor"`      // wall time at which the recording's clock reads 0
+	Version    map[string]string `json:"version"`     // mailbench, go, mysql, ...
+	Image      Image             `json:"image"`       // what the nodes ran
+	Host       map[string]string `json:"host"`        // facts of the machine: kernel, cpus, memory_mib, ...
+	Topology   topology.Topology `json:"topology"`    // nodes and their limits
+	Clients    []Client          `json:"clients"`     // samples name them by index
+	Trace      Trace             `json:"trace"`       // what was to be replayed
+	PlanSHA256 string            `json:"plan_sha256"` // of the fault plan
+	Faults     []PlannedFault    `json:"faults"`      // the fault plan
+	Objectives []Objective       `json:"objectives"`  // what was promised
+	Bounds     Bounds            `json:"bounds"`      // past which a run is inconclusive
+}
+
+// Window is a slice of the virtual day.
+type Window struct {
+	FromSeconds     int64 `json:"from_s"`
+	DurationSeconds int64 `json:"duration_s"`
+}
+
+// Image is what the nodes were made from.
+type Image struct {
+	Name string `json:"name"`
+	ID   string `json:"id"`
+}
+
+// Client is one machine of ours that asks the database.
+type Client struct {
+	Name  string   `json:"name"`
+	Kind  string   `json:"kind"`  // "mta" or "webmail"
+	Nodes []string `json:"nodes"` // the SQL nodes it asks, preferred one first
+}
+
+// Trace identifies what was to be replayed.
+type Trace struct {
+	SHA256         string `json:"sha256"`
+	MessagesPerDay int64  `json:"messages_per_day"`
+	Messages       int64  `json:"messages"` // in the window
+	Actions        int64  `json:"actions"`  // webmail actions in the window
+}
+
+// PlannedFault is one fault of the plan.
+type PlannedFault struct {
+	ID     string `json:"id"`
+	Kind   string `json:"kind"`
+	Target string `json:"target"` // the node
+	AtUS   int64  `json:"at_us"`  // earliest time of its injection, since the anchor
+}
+
+// Bounds are limits of the generator's own noise. Zero means no limit.
+type Bounds struct {
+	LagP999US int64 `json:"lag_p999_us"` // dispatch lag, 99.9th percentile
+}
