@@ -131,6 +131,7 @@ type ClusterEvent struct {
 	At     time.Time         // when the harness learned of it
 	Name   string            // such as "NODE_FAILREP"
 	Node   topology.ID       // the node that it is about, 0 for the cluster
+	Source topology.ID       // the node whose view it is, 0 if unknown
 	Fields map[string]string // as the target gave them
 }
 

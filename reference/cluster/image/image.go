@@ -1,0 +1,164 @@
+// Package image finds the container image that every node of the cluster runs,
+// and builds it where there is none.
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/moby/moby/client"
+)
+
+// folder is what the image is made from; its hash tells whether an image that
+// is there still fits.
+//
+//go:embed Dockerfile
+var folder embed.FS
+
+// Official is the image that MySQL publishes. What is assumed of it, from its
+// published build files and not tried, since it could not be pulled where this
+// was written:
+//   - ndb_mgmd, ndbmtd, mysqld and sh are on the PATH;
+//   - the user and group "mysql" exist;
+//   - /var/lib/mysql and /var/lib/mysql-cluster can be made and written by root.
+//
+// Its entrypoint is replaced, its EXPOSEd ports are not published, and its
+// health check is ignored (it tests a mysqld in every role).
+const Official = "mysql/mysql-cluster:9.7"
+
+// repository names the images that mailbench builds.
+const repository = "mailbench/ndb"
+
+// pullTimeout bounds an attempt to pull. A registry that is reachable shows
+// progress well before; without one the time is lost before every build.
+const (
+	pullTimeout  = 5 * time.Minute // whole pull, once it has begun
+	firstMessage = 8 * time.Second // until the registry sends anything
+)
+
+// Found is the image to use.
+type Found struct {
+	Name string // as a person would name it
+	ID   string // the engine's id, which is a digest of its content
+	How  string // "named", "local", "official" or "built"
+}
+
+// Options tell Find what to look for and whom to tell.
+type Options struct {
+	Name     string           // an image named by the user; nothing else is tried
+	Announce func(string)     // takes one line for each step
+	Progress func(p Progress) // takes the build's progress; may be nil
+	LogPath  string           // the build's whole output goes there
+}
+
+// Hash identifies the content of the image folder.
+func Hash() string {
+	sum := sha256.New()
+	// The folder is embedded: reading it cannot fail.
+	_ = fs.WalkDir(folder, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := folder.ReadFile(path)
+		fmt.Fprintf(sum, "%s %d\n", path, len(data))
+		sum.Write(data)
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil))[:16]
+}
+
+// Find returns the image that nodes shall run, in this order: the one that the
+// user named; a local one made from this very image folder; the official one,
+// if a registry answers; else it is built.
+func Find(ctx context.Context, c *client.Client, o Options) (Found, error) {
+	if o.Name != "" {
+		return named(ctx, c, o)
+	}
+	if f, ok, err := local(ctx, c, Hash()); err != nil || ok {
+		if ok {
+			o.Announce(fmt.Sprintf("image: %s is there (image folder %s)", f.Name, Hash()))
+		}
+		return f, err
+	}
+	o.Announce(fmt.Sprintf("image: no local image of image folder %s", Hash()))
+	if id, err := pulled(ctx, c, Official, o.Announce); err == nil {
+		return Found{Name: Official, ID: id, How: "official"}, nil
+	} else if ctx.Err() != nil {
+		return Found{}, ctx.Err()
+	}
+	return build(ctx, c, o)
+}
+
+func named(ctx context.Context, c *client.Client, o Options) (Found, error) {
+	id, err := inspect(ctx, c, o.Name)
+	if errdefs.IsNotFound(err) {
+		o.Announce(fmt.Sprintf("image: %s is not here", o.Name))
+		id, err = pulled(ctx, c, o.Name, o.Announce)
+	}
+	if err != nil {
+		return Found{}, fmt.Errorf("image %s, named by --image or MAILBENCH_IMAGE, cannot be had: %w", o.Name, err)
+	}
+	o.Announce(fmt.Sprintf("image: %s, as named", o.Name))
+	return Found{Name: o.Name, ID: id, How: "named"}, nil
+}
+
+// local finds an image whose label says that it was made from this folder.
+func local(ctx context.Context, c *client.Client, hash string) (Found, bool, error) {
+	list, err := c.ImageList(ctx, client.ImageListOptions{
+		Filters: client.Filters{}.Add("label", engine.LabelImage+"="+hash),
+	})
+	if err != nil {
+		return Found{}, false, fmt.Errorf("list the engine's images: %w", err)
+	}
+	for _, item := range list.Items {
+		if len(item.RepoTags) > 0 {
+			return Found{Name: item.RepoTags[0], ID: item.ID, How: "local"}, true, nil
+		}
+	}
+	return Found{}, false, nil
+}
+
+func inspect(ctx context.Context, c *client.Client, name string) (id string, err error) {
+	result, err := c.ImageInspect(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return result.ID, nil
+}
+
+// pulled returns the id of an image, pulling it if a registry answers quickly.
+func pulled(ctx context.Context, c *client.Client, name string, announce func(string)) (id string, err error) {
+	if id, err := inspect(ctx, c, name); err == nil {
+		announce(fmt.Sprintf("image: %s is there", name))
+		return id, nil
+	}
+	announce(fmt.Sprintf("image: trying to pull %s", name))
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	silent := time.AfterFunc(firstMessage, cancel)
+	defer silent.Stop()
+	response, err := c.ImagePull(ctx, name, client.ImagePullOptions{})
+	if err != nil {
+		announce(fmt.Sprintf("image: %s cannot be pulled here", name))
+		return "", fmt.Errorf("pull %s: %w", name, err)
+	}
+	defer response.Close()
+	for message, err := range response.JSONMessages(ctx) {
+		silent.Stop()
+		if err == nil && message.Error != nil {
+			err = message.Error
+		}
+		if err != nil {
+			announce(fmt.Sprintf("image: %s cannot be pulled here", name))
+			return "", fmt.Errorf("pull %s: %w", name, err)
+		}
+	}
+	return inspect(ctx, c, name)
+}

@@ -1,0 +1,122 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/mgm"
+	"github.com/mailbench/mailbench/reference/topology"
+)
+
+// Types of management events that say that a node went or came
+// (storage/ndb/include/mgmapi/ndb_logevent.h).
+const (
+	eventConnected      = 0
+	eventDisconnected   = 1
+	eventStartCompleted = 11
+	eventNodeFailure    = 28
+)
+
+// sighting is the last thing that the cluster said about a node.
+type sighting struct {
+	up       bool
+	evidence reference.Evidence
+}
+
+// watch knows what the cluster says of its nodes, from the management server's
+// events. While that server is away it learns nothing: those who wait poll the
+// node status as well.
+type watch struct {
+	address  string
+	topology topology.Topology
+
+	mu      sync.Mutex
+	seen    map[topology.ID]sighting
+	changed chan struct{} // closed and replaced when seen changes
+}
+
+func newWatch(address string, t topology.Topology) *watch {
+	return &watch{address: address, topology: t, seen: map[topology.ID]sighting{}, changed: make(chan struct{})}
+}
+
+// follow listens to the management server until ctx ends, and hands every event
+// to sink.
+func (w *watch) follow(ctx context.Context, sink func(reference.ClusterEvent)) error {
+	gap := func(err error) {
+		sink(reference.ClusterEvent{At: time.Now(), Name: "EVENTS_LOST", Fields: map[string]string{"error": err.Error()}})
+	}
+	return mgm.Follow(ctx, w.address, mgm.Options{}, mgm.DefaultFilter(), func(e mgm.Event) {
+		w.take(e)
+		sink(reference.ClusterEvent{At: e.At, Name: e.Name, Node: e.Node(), Source: e.Source, Fields: e.Fields})
+	}, gap)
+}
+
+// says returns whether an event means that a node of that role went or came. A
+// data node connects long before it is started, and a lost connection is not yet
+// the others' decision that it failed.
+func says(role topology.Role, eventType int) (up, relevant bool) {
+	switch eventType {
+	case eventStartCompleted:
+		return true, role == topology.Data
+	case eventConnected:
+		return true, role != topology.Data
+	case eventNodeFailure:
+		return false, true
+	case eventDisconnected:
+		return false, role != topology.Data
+	default:
+		return false, false
+	}
+}
+
+// take remembers what an event says of a node. The same news comes from every
+// data node: the first one counts.
+func (w *watch) take(e mgm.Event) {
+	n, known := w.topology.ByID(e.Node())
+	up, relevant := says(n.Role, e.Type)
+	if !known || !relevant {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if last, ok := w.seen[n.ID]; ok && last.up == up {
+		return
+	}
+	w.seen[n.ID] = sighting{up: up, evidence: reference.Evidence{At: e.At, Source: "management event", Detail: e.Name}}
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// last returns what was said of a node, and a channel that is closed when
+// something new is said of any.
+func (w *watch) last(id topology.ID) (sighting, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[id], w.changed
+}
+
+// forget drops what was said of a node, so that only news from now on counts.
+func (w *watch) forget(id topology.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.seen, id)
+}
+
+// statusTimeout bounds one question for the node status: the management server
+// asks every data node in turn, and a frozen one makes it wait without end.
+const statusTimeout = 3 * time.Second
+
+// status asks the management server for the state of all nodes, or of those of
+// the given types.
+func (w *watch) status(ctx context.Context, types ...mgm.NodeType) (map[topology.ID]mgm.NodeStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	session, err := mgm.Dial(ctx, w.address, mgm.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	return session.Status(ctx, types...)
+}

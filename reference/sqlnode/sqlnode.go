@@ -1,0 +1,191 @@
+// Package sqlnode connects to SQL nodes: as a client of the mail system would,
+// once and without help, and as an administrator.
+package sqlnode
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/greylist"
+	"github.com/mailbench/mailbench/reference/ndberr"
+	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
+	"github.com/mailbench/mailbench/reference/topology"
+)
+
+// Account is how one logs in to a SQL node.
+type Account struct {
+	User, Password string
+	Database       string // the default database, "" for none
+}
+
+// Connect opens a session with the SQL node at address (host:port). It tries
+// once: it dials once and logs in once, within o.ConnectTimeout. Every failure
+// is a [*ndberr.ConnectError].
+//
+// Each operation of the session ends within o.ReadTimeout, with an error that
+// wraps [context.DeadlineExceeded]; 0 is no limit. A session never connects
+// anew: once its connection is lost, every operation fails.
+func Connect(ctx context.Context, node topology.Node, address string, account Account, o reference.ConnectOptions) (reference.Session, error) {
+	ctx, cancel := bound(ctx, o.ConnectTimeout)
+	defer cancel()
+	s, err := open(ctx, node, address, account, o)
+	if err != nil {
+		return nil, &ndberr.ConnectError{Node: node.Name, Address: address, Err: err}
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, node topology.Node, address string, account Account, o reference.ConnectOptions) (*session, error) {
+	// Not through database/sql: it would try up to three times where the driver
+	// returns driver.ErrBadConn, as it does for a connection lost during the
+	// greeting.
+	connection, err := connect(ctx, config(address, account, o.Dial))
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(&handover{connection})
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(err, connection.Close(), db.Close())
+	}
+	return &session{
+		node: node.Name, db: db, conn: conn, readTimeout: o.ReadTimeout,
+		router:  routing.SQL{DB: conn},
+		checker: greylist.SQL{DB: conn},
+		store:   preferences.SQL{DB: conn},
+	}, nil
+}
+
+// Open returns a pool of connections to the SQL node at address (host:port) for
+// administration: schema, bulk load and verification. It does not connect yet.
+// Where the account's database does not exist yet, a connection has none. Set
+// limits by contexts.
+func Open(address string, account Account) *sql.DB {
+	db := sql.OpenDB(administrator{config(address, account, nil)})
+	db.SetMaxIdleConns(8) // as many as a bulk load uses at once
+	return db
+}
+
+func config(address string, account Account, dial reference.DialFunc) *mysql.Config {
+	c := mysql.NewConfig() // character set utf8mb4
+	c.User, c.Passwd, c.DBName = account.User, account.Password, account.Database
+	c.Net, c.Addr = "tcp", address
+	c.DialFunc = dial
+	// One round trip a statement instead of three (prepare, execute, close). The
+	// driver escapes for utf8mb4, and marks []byte as _binary.
+	c.InterpolateParams = true
+	// What breaks a connection is in the error, too.
+	c.Logger = &mysql.NopLogger{}
+	return c
+}
+
+// session bounds operations by a context: the driver's own read time-out would
+// look like a broken connection (mysql.ErrInvalidConn).
+type session struct {
+	node        string
+	db          *sql.DB
+	conn        *sql.Conn
+	readTimeout time.Duration
+	router      routing.SQL
+	checker     greylist.SQL
+	store       preferences.SQL
+}
+
+func (s *session) Route(ctx context.Context, address string) (routing.Answer, error) {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	answer, err := s.router.Route(ctx, address)
+	return answer, s.named(err)
+}
+
+func (s *session) Check(ctx context.Context, r greylist.Request) (greylist.Answer, error) {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	answer, err := s.checker.Check(ctx, r)
+	return answer, s.named(err)
+}
+
+func (s *session) Read(ctx context.Context, user string) (map[string]string, error) {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	preferences, err := s.store.Read(ctx, user)
+	return preferences, s.named(err)
+}
+
+func (s *session) Set(ctx context.Context, user, key, value string) error {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	return s.named(s.store.Set(ctx, user, key, value))
+}
+
+// named adds the node to an error.
+func (s *session) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", s.node, err)
+}
+
+// Close ends the connection. A connection that is already lost is no error.
+func (s *session) Close() error {
+	if err := s.conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
+		return errors.Join(err, s.db.Close())
+	}
+	return s.db.Close()
+}
+
+func bound(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// handover gives database/sql one connection that exists already, and never
+// another.
+type handover struct{ connection driver.Conn }
+
+func (h *handover) Connect(context.Context) (driver.Conn, error) {
+	c := h.connection
+	if c == nil {
+		return nil, errors.New("the session's connection is lost; connect again")
+	}
+	h.connection = nil
+	return c, nil
+}
+
+func (h *handover) Driver() driver.Driver { return &mysql.MySQLDriver{} }
+
+// administrator connects also where the default database is still to be created.
+type administrator struct{ config *mysql.Config }
+
+func (a administrator) Connect(ctx context.Context) (driver.Conn, error) {
+	const unknownDatabase = 1049
+	conn, err := connect(ctx, a.config)
+	var server *mysql.MySQLError
+	if errors.As(err, &server) && server.Number == unknownDatabase {
+		bare := a.config.Clone()
+		bare.DBName = ""
+		return connect(ctx, bare)
+	}
+	return conn, err
+}
+
+func (a administrator) Driver() driver.Driver { return &mysql.MySQLDriver{} }
+
+// connect connects once.
+func connect(ctx context.Context, config *mysql.Config) (driver.Conn, error) {
+	c, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	return c.Connect(ctx)
+}
