@@ -24,12 +24,12 @@ const (
 
 // Names of the steps of a fault, in their order.
 const (
-	StepInjected  = "injected"  // the harness has done it
+	StepInjected  = "injected"  // the harness has done it; At is when it began to, as the cluster may notice before it is done
 	StepEffective = "effective" // the cluster has noticed
 	StepRecover   = "recover"   // the harness has started to undo it
 	StepRecovered = "recovered" // the node takes part again
 	StepRedundant = "redundant" // losing another node would cost no more than before
-	StepFailed    = "failed"    // a step did not come about; Fields["error"] says why
+	StepFailed    = "failed"    // a step, Fields["what"], did not come about; Fields["error"] says why
 )
 
 // EventSink takes events as they happen, from any goroutine.

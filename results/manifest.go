@@ -1,3 +1,7 @@
+// Package results keeps what a run recorded and judges it. Recording writes a
+// run directory, Reader reads one, and Judge makes a Run of it: outcomes,
+// latencies, outage spans, budgets and a verdict. Judging is a function of the
+// recording alone, so that it gives the same bytes on every machine.
 package results
 
 import (
@@ -5,6 +9,10 @@ import (
 
 	"github.com/mailbench/mailbench/reference/topology"
 )
+
+// ManifestSchema names the layout of a recording: manifest.json and the files
+// that lie beside it.
+const ManifestSchema = "mailbench.manifest/v1"
 
 // Manifest is manifest.json: all that is known before the first op. It holds
 // everything that judging needs beside samples, counters and events.

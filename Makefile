@@ -1,0 +1,55 @@
+# `make help` lists the targets.
+
+BIN      := bin/mailbench
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -X main.version=$(VERSION)
+# Integration tests share two processors with the cluster that they test.
+TESTFLAGS ?= -timeout 30m
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## compile bin/mailbench
+	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/mailbench
+
+.PHONY: image
+image: build ## find or build the image that the cluster's nodes run
+	@$(BIN) cluster image
+
+.PHONY: run
+run: image ## run the scenario peak-hour: kill nodes under a 4M-messages/day load
+	@$(BIN) run peak-hour
+
+.PHONY: test
+test: image ## unit tests, and integration tests against a real cluster
+	@$(BIN) cluster down --name test >/dev/null
+	@status=0; $(GO) test $(TESTFLAGS) ./... || status=$$?; \
+	  $(BIN) cluster down --name test || status=$$?; exit $$status
+
+.PHONY: unit
+unit: ## unit tests only: no container engine needed
+	$(GO) test -short ./...
+
+.PHONY: race
+race: ## unit tests under the race detector
+	$(GO) test -short -race ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: bench
+bench: ## the benchmarks that docs/benchmarks.md quotes
+	$(GO) test -short -run '^$$' -bench . -benchmem ./workload ./results
+
+.PHONY: clean
+clean: ## remove what was compiled, and what crashed runs left in the engine
+	-@test -x $(BIN) && $(BIN) heal
+	rm -rf bin

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference/cluster"
+	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/cluster/image"
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/scenarios"
+)
+
+// The exit codes beside those of a verdict (results.ExitCode). They follow
+// sysexits.h where it has one. 2 is never used: make and a Go panic exit with
+// it, and neither may look like a verdict.
+const (
+	exitUsage       = 64 // the command line is wrong
+	exitInput       = 65 // a scenario or another input file is wrong
+	exitUnavailable = 69 // no engine, no image, or the cluster did not start
+	exitInternal    = 70 // anything else
+	exitUnhealed    = 75 // a cluster or a fault is left; run mailbench heal
+	exitInterrupted = 130
+)
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+// verdictError makes a command exit with a verdict's code. It prints nothing:
+// the verdict has been shown.
+type verdictError struct{ verdict results.Verdict }
+
+func (verdictError) Error() string { return "" }
+
+// exitCode maps an error to the process's exit code. What is gravest for the
+// next step comes first: something that is left behind must be healed.
+func exitCode(err error) int {
+	var (
+		verdict     verdictError
+		usage       usageError
+		interrupted *scenarios.InterruptedError
+		input       *scenarios.InputError
+		noEngine    *engine.UnavailableError
+		noImage     *image.BuildError
+		noCluster   *scenarios.StartError
+	)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, chaos.ErrUnhealed):
+		return exitUnhealed
+	case errors.As(err, &interrupted):
+		return exitInterrupted
+	case errors.As(err, &verdict):
+		return results.ExitCode(verdict.verdict)
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &input):
+		return exitInput
+	case errors.As(err, &noEngine), errors.As(err, &noImage), errors.As(err, &noCluster), errors.Is(err, cluster.ErrNoCluster):
+		return exitUnavailable
+	default:
+		return exitInternal
+	}
+}

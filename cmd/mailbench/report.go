@@ -1,0 +1,55 @@
+package main
+
+import (
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/report"
+	"github.com/spf13/cobra"
+)
+
+// terminalWidth is the width that every table fits, in columns.
+const terminalWidth = 80
+
+func newReport() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "report RUN",
+		Short: "judge a recording anew and show what it says",
+		Long: `Judge a recording anew: run.json, latency.hlog and summary.md are rewritten from
+the recording alone, and the exit code is the verdict's.`,
+		Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			show, ok := map[string]func(*results.Run) error{
+				"text":     func(r *results.Run) error { return report.Text(c.OutOrStdout(), r, terminalWidth) },
+				"markdown": func(r *results.Run) error { return report.Markdown(c.OutOrStdout(), r) },
+				"json":     func(r *results.Run) error { return r.Write(c.OutOrStdout()) },
+			}[format]
+			if !ok {
+				return usageError{errFormat(format)}
+			}
+			run, err := report.Write(args[0])
+			if err != nil {
+				return err
+			}
+			if err := show(run); err != nil {
+				return err
+			}
+			return verdictOf(run)
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
+	return c
+}
+
+type errFormat string
+
+func (e errFormat) Error() string {
+	return "--format is " + string(e) + ", must be text, markdown or json"
+}
+
+// verdictOf makes a command end with the run's exit code.
+func verdictOf(run *results.Run) error {
+	if results.ExitCode(run.Verdict) == 0 {
+		return nil
+	}
+	return verdictError{run.Verdict}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mailbench",
+		Short: "load the database under a mail system, and kill its nodes",
+		Long: `mailbench drives the reference paths of a mail system (routing, greylisting,
+preferences) against a MySQL NDB cluster in containers, while it kills the
+cluster's nodes, and records latencies and error budgets.
+
+Exit codes: 0 pass, 1 objective violated, 3 data loss, 4 inconclusive,
+64 usage, 65 bad input file, 69 engine, image or cluster unavailable,
+70 internal error, 75 something is left to heal, 130 interrupted.
+
+Every flag can be given as an environment variable: --image as MAILBENCH_IMAGE.`,
+		SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c.Flags()) },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
+	})
+	root.AddCommand(newRun(), newPlan(), newScenarios(), newReport(), newCluster(), newHeal(), newVersion())
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() {
+			c.Args, c.RunE = arguments(cobra.NoArgs), unknownSubcommand
+		}
+	}
+	root.Args, root.RunE = cobra.ArbitraryArgs, unknownSubcommand
+	return root
+}
+
+// unknownSubcommand refuses what is none, instead of showing help and success.
+func unknownSubcommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	message := fmt.Sprintf("unknown command %q", args[0])
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		message += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{fmt.Errorf("%s see: %s --help", message+";", c.CommandPath())}
+}
+
+// arguments makes a mistake in the number of arguments a usage error.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError{fmt.Errorf("%w; usage: %s", err, c.UseLine())}
+		}
+		return nil
+	}
+}
+
+// fromEnvironment fills flags that were not given from MAILBENCH_ variables.
+func fromEnvironment(flags *pflag.FlagSet) error {
+	var wrong error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "MAILBENCH_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, set := os.LookupEnv(name)
+		if !set || f.Changed || f.Name == "help" || wrong != nil {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			wrong = usageError{fmt.Errorf("environment variable %s: %w", name, err)}
+		}
+	})
+	return wrong
+}
+
+// isTerminal says whether live lines may be drawn on w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "print the version", Args: arguments(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "mailbench %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/mailbench/mailbench/results/report"
+	"github.com/mailbench/mailbench/scenarios"
+	"github.com/spf13/cobra"
+)
+
+// scenarioFlags are the flags of every command that takes a scenario.
+type scenarioFlags struct {
+	set      []string
+	seed     uint64
+	duration time.Duration
+	speed    int
+}
+
+func (f *scenarioFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.set, "set", nil, "change a field of the scenario, path=value; may be repeated")
+	c.Flags().Uint64Var(&f.seed, "seed", 0, "seed of population, trace and fault plan (default: the scenario's)")
+	c.Flags().DurationVar(&f.duration, "duration", 0, "length of the load in wall time (default: the scenario's)")
+	c.Flags().IntVar(&f.speed, "speed", 0, "virtual seconds a wall second (default: the scenario's)")
+}
+
+// plan reads a scenario with the changes that the flags ask for.
+func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, error) {
+	var overrides []scenarios.Override
+	for _, text := range f.set {
+		o, err := scenarios.ParseOverride(text)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		overrides = append(overrides, o)
+	}
+	for _, flag := range []struct{ name, path, value string }{
+		{"seed", "seed", strconv.FormatUint(f.seed, 10)},
+		{"duration", "workload.duration", f.duration.String()},
+		{"speed", "workload.speed", strconv.Itoa(f.speed)},
+	} {
+		if c.Flags().Changed(flag.name) {
+			overrides = append(overrides, scenarios.Override{
+				Path: flag.path, Value: flag.value, Flag: fmt.Sprintf("--%s %s", flag.name, flag.value),
+			})
+		}
+	}
+	file, err := scenarios.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := file.Scenario(overrides...)
+	if err != nil {
+		return nil, err
+	}
+	return scenarios.NewPlan(s)
+}
+
+func newRun() *cobra.Command {
+	var (
+		flags               scenarioFlags
+		out, image, summary string
+		progress            string
+		keep                bool
+	)
+	c := &cobra.Command{
+		Use:   "run SCENARIO",
+		Short: "perform a scenario and write a run",
+		Long: `Perform a scenario: start a cluster, load it, replay the workload while faults
+are made, judge the recording. SCENARIO is a built-in one or a file.`,
+		Example: "  mailbench run peak-hour\n  mailbench run peak-hour --duration 90s --seed 7\n  mailbench run ./mine.yaml --set workload.speed=10",
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			plan, err := flags.plan(c, args[0])
+			if err != nil {
+				return err
+			}
+			if progress != "auto" && progress != "plain" && progress != "none" {
+				return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
+			}
+			if out == "" {
+				stamp := time.Now().UTC().Format("20060102-150405")
+				out = filepath.Join("results", "runs", plan.Scenario.Name+"-"+stamp)
+			}
+			stderr := c.ErrOrStderr()
+			conductor := scenarios.Conductor{
+				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr,
+				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
+			}
+			run, err := conductor.Run(c.Context(), plan)
+			if run == nil {
+				return err
+			}
+			if printErr := report.Text(c.OutOrStdout(), run, terminalWidth); printErr != nil && err == nil {
+				err = printErr
+			}
+			fmt.Fprintf(stderr, "run: written to %s; look again with: mailbench report %s\n", out, out)
+			if summary != "" {
+				if copyErr := appendSummary(summary, filepath.Join(out, report.SummaryFile)); copyErr != nil && err == nil {
+					err = copyErr
+				}
+			}
+			if err != nil {
+				return err
+			}
+			return verdictOf(run)
+		},
+	}
+	flags.add(c)
+	c.Flags().StringVar(&out, "out", "", "run directory (default results/runs/SCENARIO-TIME)")
+	c.Flags().StringVar(&image, "image", "", "image that every node runs (default: found or built)")
+	c.Flags().BoolVar(&keep, "keep", false, "leave the cluster running")
+	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
+	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
+	return c
+}
+
+// appendSummary adds a run's summary.md to a file, as CI systems want it.
+func appendSummary(to, from string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("append the summary: %w", err)
+	}
+	if _, err := f.Write(text); err != nil {
+		_ = f.Close() // the first error is the one that matters
+		return fmt.Errorf("append the summary to %s: %w", to, err)
+	}
+	return f.Close()
+}

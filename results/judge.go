@@ -1,0 +1,445 @@
+package results
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/ndberr"
+	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload"
+)
+
+// Judge makes a run of a recording. It is a function of the recording alone.
+// It fails if the recording cannot be read or contradicts itself; a recording
+// that merely ends early is judged, and inconclusive.
+func Judge(r *Reader) (*Run, error) {
+	t, err := readTimeline(r)
+	if err != nil {
+		return nil, err
+	}
+	j, err := newJudge(r.manifest, t)
+	if err != nil {
+		return nil, err
+	}
+	for s, err := range r.Samples() {
+		if err != nil {
+			return nil, err
+		}
+		j.add(&s)
+	}
+	for row, err := range r.Counters() {
+		if err != nil {
+			return nil, err
+		}
+		j.counter(row)
+	}
+	rows, ledger, err := r.Ledger()
+	if err != nil {
+		return nil, err
+	}
+	if ledger == nil && len(rows) > 0 {
+		// A run that ended while the ledger was read back still knows its losses.
+		ledger = new(LedgerCounts)
+		for _, row := range rows {
+			if err := ledger.add(row.Verdict); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return j.run(ledger, r.Truncated()), nil
+}
+
+// judge gathers what a Run needs while the samples go by. Its size does not
+// grow with their number.
+type judge struct {
+	manifest Manifest
+	timeline *timeline
+
+	samples    int64
+	started    int64 // messages
+	acked      int64 // preference writes
+	lastEnd    time.Duration
+	lag        latencies
+	paths      map[reference.Path]*pathCounts
+	nodes      map[topology.ID]*nodeCounts
+	errors     map[errorKey]int64
+	objectives []objectiveCounts
+	charges    []*faultCounts // as timeline.faults; the last one is the background
+	counters   []CounterRow   // the first and the last
+}
+
+type pathCounts struct {
+	outcomes                 [workload.Unknown + 1]int64
+	queue, service, response latencies
+}
+
+type nodeCounts struct {
+	attempts, failed int64
+	paths            map[reference.Path]int64
+}
+
+type errorKey struct {
+	class      ndberr.Class
+	mysql, ndb uint16
+}
+
+type objectiveCounts struct {
+	Objective
+	good, bad int64
+}
+
+type faultCounts struct {
+	badOps int64
+	bad    []int64 // by objective
+	all    outage
+	paths  map[reference.Path]outage
+}
+
+func newJudge(m Manifest, t *timeline) (*judge, error) {
+	j := &judge{
+		manifest: m, timeline: t,
+		paths:  map[reference.Path]*pathCounts{},
+		nodes:  map[topology.ID]*nodeCounts{},
+		errors: map[errorKey]int64{},
+	}
+	for _, p := range reference.Paths {
+		j.paths[p] = new(pathCounts)
+	}
+	for _, o := range m.Objectives {
+		if err := o.validate(); err != nil {
+			return nil, fmt.Errorf("%s: objective %q: %w", ManifestFile, o.Name, err)
+		}
+		j.objectives = append(j.objectives, objectiveCounts{Objective: o})
+	}
+	for range len(t.faults) + 1 {
+		c := &faultCounts{bad: make([]int64, len(m.Objectives)), all: outage{}, paths: map[reference.Path]outage{}}
+		for _, p := range reference.Paths {
+			c.paths[p] = outage{}
+		}
+		j.charges = append(j.charges, c)
+	}
+	return j, nil
+}
+
+// good says whether an outcome is good when no objective says otherwise.
+func good(o workload.Outcome) bool { return o == workload.OK || o == workload.Retried }
+
+func (j *judge) add(s *workload.Sample) {
+	path := s.Operation.Path()
+	response := s.Response()
+	end := s.Intended + response
+	ok := good(s.Outcome)
+
+	j.samples++
+	j.lastEnd = max(j.lastEnd, end)
+	p := j.paths[path]
+	p.outcomes[s.Outcome]++
+	p.queue.add(s.Queue())
+	p.service.add(s.Service())
+	p.response.add(response)
+	if s.Operation == reference.Route && s.Recipient == 0 && s.Try == 0 {
+		j.started++
+		j.lag.add(s.Queue())
+	}
+	if s.Operation == reference.SetPreference && ok {
+		j.acked++
+	}
+	for i := range s.Attempts {
+		j.attempt(path, &s.Attempts[i])
+	}
+
+	charge := j.charges[len(j.charges)-1]
+	if i := j.timeline.charged(s); i >= 0 {
+		charge = j.charges[i]
+	}
+	if !ok {
+		charge.badOps++
+	}
+	for i := range j.objectives {
+		o := &j.objectives[i]
+		switch {
+		case !o.covers(path):
+		case o.isGood(s.Outcome, response):
+			o.good++
+		default:
+			o.bad++
+			charge.bad[i]++
+		}
+	}
+	for i, f := range j.timeline.faults {
+		if from, to, injected := f.window(); injected && s.Intended >= from && s.Intended < to {
+			j.charges[i].all.add(s.Intended-from, ok)
+			j.charges[i].paths[path].add(s.Intended-from, ok)
+		}
+	}
+}
+
+func (j *judge) attempt(path reference.Path, a *workload.Attempt) {
+	n := j.nodes[a.Node]
+	if n == nil {
+		n = &nodeCounts{paths: map[reference.Path]int64{}}
+		j.nodes[a.Node] = n
+	}
+	n.attempts++
+	n.paths[path]++
+	if !a.Result.OK() {
+		n.failed++
+		j.errors[errorKey{a.Result.Class, a.Result.MySQL, a.Result.NDB}]++
+	}
+}
+
+func (j *judge) counter(row CounterRow) {
+	if len(j.counters) < 2 {
+		j.counters = append(j.counters, row)
+		return
+	}
+	j.counters[1] = row
+}
+
+func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
+	m, t := j.manifest, j.timeline
+	run := &Run{
+		Schema: RunSchema, Scenario: m.Scenario, RunID: m.RunID, Seed: m.Seed, Speed: m.Speed,
+		Version: m.Version, Image: m.Image, Host: m.Host,
+		Trace: TraceResult{
+			SHA256: m.Trace.SHA256, Messages: m.Trace.Messages, Started: j.started,
+			OpsPerMessage: ratio(j.samples, j.started),
+		},
+		Plan:           Plan{SHA256: m.PlanSHA256},
+		MeasuredFromUS: microsOf(t.measureFrom),
+		MeasuredToUS:   microsOf(t.measureTo),
+		Paths:          map[string]PathResult{},
+		Nodes:          j.nodeResults(),
+		Faults:         []FaultResult{},
+		Objectives:     []ObjectiveResult{},
+		Errors:         j.errorCounts(),
+		Ledger:         ledger,
+	}
+	end := t.endTime(j.lastEnd)
+	if t.end != nil {
+		run.End = &EndResult{Reason: t.end.Reason, AtUS: t.end.At.Microseconds()}
+	}
+	if t.measureFrom != nil {
+		to := end
+		if t.measureTo != nil {
+			to = *t.measureTo
+		}
+		if window := (to - *t.measureFrom).Microseconds(); window > 0 {
+			run.OfferedPerSecond = mulRatio(j.started, time.Second.Microseconds(), window)
+		}
+	}
+	for path, p := range j.paths {
+		run.Paths[path.String()] = p.result()
+	}
+	for _, o := range j.objectives {
+		run.Objectives = append(run.Objectives, o.result())
+	}
+	for i, f := range t.faults {
+		run.Faults = append(run.Faults, j.faultResult(f, j.charges[i], end))
+	}
+	background := j.charges[len(j.charges)-1]
+	run.Background = j.charge(background)
+	for _, c := range j.charges {
+		run.BadOps += c.badOps
+	}
+	if j.lag.total > 0 {
+		lag := j.lag.quantile(999)
+		run.Generator.LagP999US = &lag
+	}
+	if len(j.counters) == 2 {
+		first, last := j.counters[0], j.counters[1]
+		if cpu, ops := last.CPUUS-first.CPUUS, last.Completed-first.Completed; cpu >= 0 && ops > 0 {
+			run.Generator.CPUUSPerOp = ratio(cpu, ops)
+		}
+	}
+	run.Reasons = j.reasons(run, truncated)
+	run.Verdict = verdict(run)
+	return run
+}
+
+// verdict is the gravest that applies.
+func verdict(run *Run) Verdict {
+	violated := slices.ContainsFunc(run.Objectives, func(o ObjectiveResult) bool { return o.Verdict == Violated })
+	switch {
+	case run.Ledger != nil && run.Ledger.Lost > 0:
+		return DataLoss
+	case len(run.Reasons) > 0:
+		return Inconclusive
+	case violated:
+		return Violated
+	default:
+		return Pass
+	}
+}
+
+// reasons says why the run cannot be relied upon.
+func (j *judge) reasons(run *Run, truncated []Truncation) []string {
+	reasons := []string{}
+	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
+	t := j.timeline
+	switch {
+	case t.end == nil:
+		add("the recording has no end: the run crashed or is still going on")
+	case t.end.Reason != Completed && t.end.Error != "":
+		add("the run did not complete: it %s: %s", t.end.words(), t.end.Error)
+	case t.end.Reason != Completed:
+		add("the run did not complete: it %s", t.end.words())
+	}
+	for _, cut := range truncated {
+		add("%s is cut short at byte %d", cut.File, cut.Offset)
+	}
+	if t.endSamples >= 0 && t.endSamples != j.samples {
+		add("%d samples were recorded, %d are there", t.endSamples, j.samples)
+	}
+	for _, f := range t.faults {
+		if missing := f.missing(); f.planned && missing != "" {
+			add("%s", missing)
+		}
+	}
+	if bound := j.manifest.Bounds.LagP999US; bound > 0 {
+		switch lag := run.Generator.LagP999US; {
+		case lag == nil:
+			add("no message began, so that the generator's lag is not known")
+		case *lag > bound:
+			add("the generator fell behind: 99.9 %% of messages began within %d µs of their time, the bound is %d µs", *lag, bound)
+		}
+	}
+	for _, o := range run.Objectives {
+		if o.Verdict == Inconclusive {
+			add("objective %s has no events", o.Name)
+		}
+	}
+	if j.acked > 0 && (run.Ledger == nil || run.Ledger.Acknowledged == 0) {
+		add("%d acknowledged writes were not read back", j.acked)
+	}
+	return reasons
+}
+
+func (e *EndOfRun) words() string {
+	if e.Reason == Interrupted {
+		return "was interrupted"
+	}
+	return string(e.Reason)
+}
+
+func (p *pathCounts) result() PathResult {
+	r := PathResult{
+		OK: p.outcomes[workload.OK], Retried: p.outcomes[workload.Retried], Degraded: p.outcomes[workload.Degraded],
+		Failed: p.outcomes[workload.Failed], Unknown: p.outcomes[workload.Unknown],
+		QueueUS: p.queue.summary(), ServiceUS: p.service.summary(), ResponseUS: p.response.summary(),
+	}
+	for _, n := range p.outcomes {
+		r.Count += n
+	}
+	return r
+}
+
+// nodeResults lists every SQL node of the topology, so that one that was never
+// asked shows, and whatever else was asked.
+func (j *judge) nodeResults() map[string]NodeResult {
+	results := map[string]NodeResult{}
+	for _, n := range j.manifest.Topology.ByRole(topology.SQL) {
+		results[n.Name] = NodeResult{Paths: map[string]int64{}}
+	}
+	for _, id := range slices.Sorted(maps.Keys(j.nodes)) {
+		n := j.nodes[id]
+		name := fmt.Sprintf("node-%d", id)
+		if node, known := j.manifest.Topology.ByID(id); known {
+			name = node.Name
+		}
+		r := NodeResult{Attempts: n.attempts, Failed: n.failed, Paths: map[string]int64{}}
+		for path, attempts := range n.paths {
+			r.Paths[path.String()] = attempts
+		}
+		results[name] = r
+	}
+	return results
+}
+
+func (j *judge) errorCounts() []ErrorCount {
+	counts := []ErrorCount{}
+	for k, n := range j.errors {
+		counts = append(counts, ErrorCount{Class: className(k.class), MySQL: k.mysql, NDB: k.ndb, Attempts: n})
+	}
+	slices.SortFunc(counts, func(a, b ErrorCount) int {
+		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.Class, b.Class),
+			cmp.Compare(a.MySQL, b.MySQL), cmp.Compare(a.NDB, b.NDB))
+	})
+	return counts
+}
+
+func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultResult {
+	r := FaultResult{
+		ID: f.id, Kind: f.kind, Target: f.target,
+		InjectedAtUS: microsOf(f.injected), EffectiveAtUS: microsOf(f.effective),
+		RecoveredAtUS: microsOf(f.recovered), RedundantAtUS: microsOf(f.redundant),
+		Spans: Spans{
+			Detect:    between(f.injected, f.effective),
+			Recovered: between(f.injected, f.recovered),
+			Redundant: between(f.injected, f.redundant),
+		},
+		Paths:  map[string]OutageSpans{},
+		Charge: j.charge(c),
+	}
+	from, to, injected := f.window()
+	length := min(to, end) - from
+	for _, p := range reference.Paths {
+		r.Paths[p.String()] = OutageSpans{}
+		if injected {
+			r.Paths[p.String()] = c.paths[p].spans(length)
+		}
+	}
+	if injected {
+		r.Spans.OutageSpans = c.all.spans(length)
+	}
+	return r
+}
+
+func (j *judge) charge(c *faultCounts) Charge {
+	charge := Charge{BadOps: c.badOps, Budgets: []ObjectiveCharge{}}
+	var most Decimal
+	unbounded := false
+	for i, o := range j.objectives {
+		spent := o.spent(c.bad[i])
+		charge.Budgets = append(charge.Budgets, ObjectiveCharge{Objective: o.Name, Bad: c.bad[i], BudgetSpent: spent})
+		if spent == nil {
+			unbounded = true
+		} else {
+			most = max(most, *spent)
+		}
+	}
+	if !unbounded && len(j.objectives) > 0 {
+		charge.BudgetSpent = &most
+	}
+	return charge
+}
+
+func (o *objectiveCounts) result() ObjectiveResult {
+	r := ObjectiveResult{
+		Name: o.Name, Path: o.Path, Target: Decimal(o.TargetPPM), LatencyUS: o.LatencyUS,
+		Good: o.good, Bad: o.bad, Total: o.good + o.bad,
+		BudgetSpent: o.spent(o.bad),
+	}
+	switch {
+	case r.Total == 0:
+		r.Verdict = Inconclusive
+	case r.Good*million < o.TargetPPM*r.Total:
+		r.Verdict = Violated
+	default:
+		r.Verdict = Pass
+	}
+	return r
+}
+
+// spent is the share of the error budget, (1-target)·total, that so many bad
+// events take; nil if they take from a budget that is none.
+func (o *objectiveCounts) spent(bad int64) *Decimal {
+	if bad == 0 {
+		return new(Decimal)
+	}
+	return mulRatio(bad, million, (million-o.TargetPPM)*(o.good+o.bad))
+}

@@ -1,0 +1,455 @@
+package results
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/workload"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s has changed; look at it with -update:\n%s", path, got)
+	}
+}
+
+func mustJudge(t testing.TB, dir string) *Run {
+	t.Helper()
+	run, err := Judge(open(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+func encode(t testing.TB, run *Run) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := run.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestKnownOutages(t *testing.T) {
+	dir := t.TempDir()
+	twoKills(t, dir, testManifest(t), completed)
+	run := mustJudge(t, dir)
+	if run.Verdict != Violated || len(run.Reasons) != 0 {
+		t.Errorf("verdict is %s, %v", run.Verdict, run.Reasons)
+	}
+
+	spans := func(o OutageSpans) string {
+		return fmt.Sprint(*o.FullOutage/1000, *o.PartialOutage/1000, *o.Longest/1000, *o.Unmeasured/1000)
+	}
+	for _, row := range []struct{ what, got, want string }{
+		{"f1, the steps", fmt.Sprint(*run.Faults[0].Spans.Detect, *run.Faults[0].Spans.Recovered, *run.Faults[0].Spans.Redundant), "400000 4000000 5000000"},
+		{"f1, all paths: webmail went on", spans(run.Faults[0].Spans.OutageSpans), "0 3000 0 0"},
+		{"f1, routing: down, then every second op", spans(run.Faults[0].Paths["routing"]), "1500 1500 1500 0"},
+		{"f1, greylist: down, then every second op", spans(run.Faults[0].Paths["greylist"]), "1500 1500 1500 0"},
+		{"f1, preferences: nothing", spans(run.Faults[0].Paths["preferences"]), "0 0 0 0"},
+		{"f2, greylist: degraded is an outage", spans(run.Faults[1].Paths["greylist"]), "300 0 300 0"},
+		{"f2, all paths", spans(run.Faults[1].Spans.OutageSpans), "0 300 0 0"},
+	} {
+		if row.got != row.want {
+			t.Errorf("%s: %s, want %s", row.what, row.got, row.want)
+		}
+	}
+	golden(t, "two-kills.run.json", encode(t, run))
+}
+
+func TestJudgingIsPure(t *testing.T) {
+	here, there := t.TempDir(), filepath.Join(t.TempDir(), "elsewhere")
+	twoKills(t, here, testManifest(t), completed)
+	if err := os.CopyFS(there, os.DirFS(here)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, here)
+	first := encode(t, mustJudge(t, here))
+	for i, again := range [][]byte{encode(t, mustJudge(t, here)), encode(t, mustJudge(t, there))} {
+		if !bytes.Equal(first, again) {
+			t.Errorf("judged anew (%d), the run is another", i+1)
+		}
+	}
+	if bytes.Contains(first, []byte(os.TempDir())) {
+		t.Error("run.json holds a path of this machine")
+	}
+	read, err := ReadRun(bytes.NewReader(first))
+	if err != nil || !bytes.Equal(encode(t, read), first) {
+		t.Errorf("run.json changed on its way through ReadRun: %v", err)
+	}
+	var a, b bytes.Buffer
+	if WriteHlog(&a, r) != nil || WriteHlog(&b, open(t, there)) != nil || !bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Error("latency.hlog is another")
+	}
+}
+
+func TestEveryBadOpIsChargedOnce(t *testing.T) {
+	dir := t.TempDir()
+	m := testManifest(t)
+	twoKills(t, dir, m, completed)
+	run := mustJudge(t, dir)
+
+	var byOutcome int64
+	for _, p := range run.Paths {
+		byOutcome += p.Degraded + p.Failed + p.Unknown
+	}
+	charges := []Charge{run.Background}
+	for _, f := range run.Faults {
+		charges = append(charges, f.Charge)
+	}
+	var badOps int64
+	bad := make([]int64, len(run.Objectives))
+	for _, c := range charges {
+		badOps += c.BadOps
+		for i, b := range c.Budgets {
+			bad[i] += b.Bad
+		}
+	}
+	if badOps != byOutcome || badOps != run.BadOps || badOps == 0 {
+		t.Errorf("%d bad ops are charged, %d there are, %d the run says", badOps, byOutcome, run.BadOps)
+	}
+	for i, o := range run.Objectives {
+		if bad[i] != o.Bad || o.Good+o.Bad != o.Total || o.Total == 0 {
+			t.Errorf("%s: %d bad events are charged, %d there are", o.Name, bad[i], o.Bad)
+		}
+	}
+	if slow := run.Background.Budgets[1].Bad; slow != 1 {
+		t.Errorf("background has %d slow routing ops, want 1", slow)
+	}
+}
+
+func TestCharging(t *testing.T) {
+	at := func(d time.Duration) *time.Duration { return &d }
+	tl := &timeline{faults: []*fault{
+		{id: "a", injected: at(10 * sec), redundant: at(20 * sec)},
+		{id: "b", injected: at(15 * sec)},
+		{id: "never"},
+		{id: "c", injected: at(15 * sec), redundant: at(16 * sec)},
+	}}
+	for _, row := range []struct {
+		name      string
+		from, to  time.Duration
+		want      int
+		wantPhase string
+	}{
+		{"before all", 1 * sec, 2 * sec, -1, "none"},
+		{"under way when a was injected", 9 * sec, 11 * sec, 0, "none"},
+		{"in the window of a", 12 * sec, 13 * sec, 0, "fault-a"},
+		{"b and c come at once: the later one of the plan", 15 * sec, 15 * sec, 3, "fault-c"},
+		{"c is over", 17 * sec, 18 * sec, 1, "fault-b"},
+		{"b is never over", 99 * sec, 100 * sec, 1, "fault-b"},
+		{"all of them: the one injected last", 1 * sec, 100 * sec, 3, "none"},
+	} {
+		s := op(1, reference.Route, 1, sql1, row.from, row.to-row.from)
+		if got := tl.charged(&s); got != row.want {
+			t.Errorf("%s: charged to %d, want %d", row.name, got, row.want)
+		}
+		if got := tl.phaseAt(row.from); got != row.wantPhase {
+			t.Errorf("%s: began in %q, want %q", row.name, got, row.wantPhase)
+		}
+	}
+}
+
+func TestOutageSlices(t *testing.T) {
+	type offered struct {
+		at   time.Duration
+		good bool
+	}
+	for _, row := range []struct {
+		name   string
+		ops    []offered
+		window time.Duration
+		want   [4]int64 // full, partial, longest, unmeasured in ms
+	}{
+		{"no ops", nil, 1 * sec, [4]int64{0, 0, 0, 1000}},
+		{"one bad op fills its slice", []offered{{50 * ms, false}}, 1 * sec, [4]int64{100, 0, 100, 900}},
+		{"good and bad in a slice", []offered{{0, false}, {99 * ms, true}}, 1 * sec, [4]int64{0, 100, 0, 900}},
+		{"slices begin with the injection", []offered{{99 * ms, false}, {100 * ms, true}}, 200 * ms, [4]int64{100, 0, 100, 0}},
+		{"a silent slice does not end a stretch", []offered{{0, false}, {250 * ms, false}}, 300 * ms, [4]int64{200, 0, 300, 100}},
+		{"a good op does", []offered{{0, false}, {150 * ms, true}, {250 * ms, false}}, 300 * ms, [4]int64{200, 0, 100, 0}},
+		{"so does a partial slice", []offered{{0, false}, {150 * ms, true}, {160 * ms, false}, {250 * ms, false}}, 300 * ms, [4]int64{200, 100, 100, 0}},
+		{"the last slice ends with the window", []offered{{210 * ms, false}}, 240 * ms, [4]int64{40, 0, 40, 200}},
+	} {
+		o := outage{}
+		for _, op := range row.ops {
+			o.add(op.at, op.good)
+		}
+		s := o.spans(row.window)
+		got := [4]int64{*s.FullOutage / 1000, *s.PartialOutage / 1000, *s.Longest / 1000, *s.Unmeasured / 1000}
+		if got != row.want {
+			t.Errorf("%s: %v, want %v", row.name, got, row.want)
+		}
+	}
+}
+
+func TestObjectives(t *testing.T) {
+	for _, row := range []struct {
+		name      string
+		objective Objective
+		good, bad int64
+		spent     string
+		verdict   Verdict
+	}{
+		{"half the budget", Objective{TargetPPM: 990_000}, 1990, 10, "0.500000", Pass},
+		{"all of it", Objective{TargetPPM: 990_000}, 99, 1, "1.000000", Pass},
+		{"one more", Objective{TargetPPM: 990_000}, 98, 2, "2.000000", Violated},
+		{"no events", Objective{TargetPPM: 990_000}, 0, 0, "0.000000", Inconclusive},
+		{"no budget, none spent", Objective{TargetPPM: million}, 5, 0, "0.000000", Pass},
+		{"no budget, and one bad", Objective{TargetPPM: million}, 5, 1, "null", Violated},
+		{"the numbers of a year", Objective{TargetPPM: 999_999}, 1_459_999_000_000, 1_000_000, "0.684932", Pass},
+	} {
+		c := objectiveCounts{Objective: row.objective, good: row.good, bad: row.bad}
+		r := c.result()
+		spent := "null"
+		if r.BudgetSpent != nil {
+			spent = r.BudgetSpent.String()
+		}
+		if spent != row.spent || r.Verdict != row.verdict {
+			t.Errorf("%s: spent %s, %s; want %s, %s", row.name, spent, r.Verdict, row.spent, row.verdict)
+		}
+	}
+	for _, row := range []struct {
+		name      string
+		objective Objective
+		outcome   workload.Outcome
+		response  time.Duration
+		want      bool
+	}{
+		{"retried is good", Objective{}, workload.Retried, sec, true},
+		{"degraded is bad", Objective{}, workload.Degraded, 0, false},
+		{"degraded is good if the objective says so", Objective{Degraded: "good"}, workload.Degraded, 0, true},
+		{"unknown is bad", Objective{Degraded: "good"}, workload.Unknown, 0, false},
+		{"just in time", Objective{LatencyUS: 1000}, workload.OK, ms + 999, true},
+		{"a microsecond late", Objective{LatencyUS: 1000}, workload.OK, ms + time.Microsecond, false},
+		{"degraded and late", Objective{LatencyUS: 1000, Degraded: "good"}, workload.Degraded, sec, false},
+	} {
+		if got := row.objective.isGood(row.outcome, row.response); got != row.want {
+			t.Errorf("%s: good is %t", row.name, got)
+		}
+	}
+	for _, bad := range []Objective{
+		{Path: "smtp"}, {TargetPPM: -1}, {TargetPPM: million + 1}, {LatencyUS: -1}, {Degraded: "fine"},
+	} {
+		m := testManifest(t)
+		m.Objectives = []Objective{bad}
+		dir := t.TempDir()
+		twoKills(t, dir, m, completed)
+		if _, err := Judge(open(t, dir)); err == nil || !strings.Contains(err.Error(), "manifest.json: objective") {
+			t.Errorf("%+v: got error %v", bad, err)
+		}
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	easy := []Objective{{Name: "mail flows", TargetPPM: 900_000}}
+	hard := []Objective{{Name: "mail flows", TargetPPM: 999_999}}
+	for _, row := range []struct {
+		name    string
+		change  func(m *Manifest, end *EndOfRun)
+		spoil   func(t *testing.T, dir string)
+		verdict Verdict
+		reason  string
+	}{
+		{name: "all well", verdict: Pass},
+		{name: "an objective is missed", verdict: Violated,
+			change: func(m *Manifest, _ *EndOfRun) { m.Objectives = hard }},
+		{name: "missed and interrupted", verdict: Inconclusive, reason: "the run did not complete: it was interrupted",
+			change: func(m *Manifest, end *EndOfRun) { m.Objectives = hard; end.Reason = Interrupted }},
+		{name: "failed", verdict: Inconclusive, reason: "the run did not complete: it failed: no space",
+			change: func(_ *Manifest, end *EndOfRun) { end.Reason, end.Error = Failed, "no space" }},
+		{name: "a planned fault never came", verdict: Inconclusive, reason: "fault f3 (kill-node sql2) was not injected",
+			change: func(m *Manifest, _ *EndOfRun) {
+				m.Faults = append(m.Faults, PlannedFault{ID: "f3", Kind: "kill-node", Target: "sql2"})
+			}},
+		{name: "a fault did not bite", verdict: Inconclusive, reason: "fault f1 (kill-node sql1) was not seen to take effect: cannot tell",
+			spoil: func(t *testing.T, dir string) {
+				rewrite(t, dir, EventsFile, `"effective","fault":"f1"`, `"failed","fields":{"error":"cannot tell"},"fault":"f1"`)
+			}},
+		{name: "a fault did not recover", verdict: Inconclusive, reason: "fault f1 (kill-node sql1) did not recover",
+			spoil: func(t *testing.T, dir string) {
+				rewrite(t, dir, EventsFile, `"recovered","fault":"f1"`, `"x","fault":"f1"`)
+			}},
+		{name: "redundancy did not come back", verdict: Inconclusive, reason: "fault f1 (kill-node sql1) did not become redundant again",
+			spoil: func(t *testing.T, dir string) {
+				rewrite(t, dir, EventsFile, `"redundant","fault":"f1"`, `"x","fault":"f1"`)
+			}},
+		{name: "the generator lagged", verdict: Inconclusive, reason: "the generator fell behind: 99.9 % of messages began within 50 µs of their time, the bound is 49 µs",
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.LagP999US = 49 }},
+		{name: "the generator just kept up", verdict: Pass,
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.LagP999US = 50 }},
+		{name: "no bound on the lag", verdict: Pass,
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.LagP999US = 0 }},
+		{name: "the recording has no end", verdict: Inconclusive, reason: "the recording has no end: the run crashed or is still going on",
+			spoil: func(t *testing.T, dir string) { rewrite(t, dir, EventsFile, `"kind":"end"`, `"kind":"x"`) }},
+		{name: "samples are cut short", verdict: Inconclusive, reason: "samples.mbs is cut short at byte ",
+			spoil: func(t *testing.T, dir string) { cut(t, dir, SamplesFile) }},
+		{name: "so they are, if whole blocks are gone", verdict: Inconclusive, reason: "12660 samples were recorded, 0 are there",
+			spoil: func(t *testing.T, dir string) { write(t, dir, SamplesFile, samplesHeader()) }},
+		{name: "events are cut short", verdict: Inconclusive, reason: "events.jsonl is cut short at byte ",
+			spoil: func(t *testing.T, dir string) { cut(t, dir, EventsFile) }},
+		{name: "writes were not read back", verdict: Inconclusive, reason: "60 acknowledged writes were not read back",
+			spoil: func(t *testing.T, dir string) { write(t, dir, LedgerFile, nil) }},
+		{name: "a write is lost, and more is wrong", verdict: DataLoss,
+			change: func(m *Manifest, end *EndOfRun) { m.Objectives = hard; end.Reason = Interrupted },
+			spoil: func(t *testing.T, dir string) {
+				write(t, dir, LedgerFile, []byte(`{"user":"u","key":"k","verdict":"lost"}`+"\n"))
+			}},
+	} {
+		m, end := testManifest(t), completed
+		m.Objectives = easy
+		if row.change != nil {
+			row.change(&m, &end)
+		}
+		dir := t.TempDir()
+		twoKills(t, dir, m, end)
+		if row.spoil != nil {
+			row.spoil(t, dir)
+		}
+		run := mustJudge(t, dir)
+		if run.Verdict != row.verdict {
+			t.Errorf("%s: verdict is %s, want %s: %q", row.name, run.Verdict, row.verdict, run.Reasons)
+		}
+		found := slices.ContainsFunc(run.Reasons, func(r string) bool { return strings.HasPrefix(r, row.reason) })
+		if row.reason != "" && !found {
+			t.Errorf("%s: reasons are %q, want %s", row.name, run.Reasons, row.reason)
+		}
+	}
+}
+
+func rewrite(t *testing.T, dir, name, old, with string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil || !strings.Contains(string(b), old) {
+		t.Fatalf("%s does not hold %s: %v", name, old, err)
+	}
+	write(t, dir, name, []byte(strings.Replace(string(b), old, with, 1)))
+}
+
+func cut(t *testing.T, dir, name string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, name, b[:len(b)-1])
+}
+
+func write(t *testing.T, dir, name string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRunWithoutOpsIsInconclusive(t *testing.T) {
+	dir := t.TempDir()
+	rec, err := Create(dir, testManifest(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rec.Close(completed); err != nil {
+		t.Fatal(err)
+	}
+	run := mustJudge(t, dir)
+	if run.Verdict != Inconclusive {
+		t.Errorf("verdict is %s", run.Verdict)
+	}
+	for _, want := range []string{"objective mail flows has no events", "no message began, so that the generator's lag is not known"} {
+		if !slices.Contains(run.Reasons, want) {
+			t.Errorf("reasons are %q, want also %s", run.Reasons, want)
+		}
+	}
+	golden(t, "empty.run.json", encode(t, run))
+}
+
+func TestFaultThatWasNotPlannedIsReported(t *testing.T) {
+	dir := t.TempDir()
+	m := testManifest(t)
+	m.Faults = m.Faults[:1]
+	twoKills(t, dir, m, completed)
+	rewrite(t, dir, EventsFile, `"injected","fault":"f2","node":"data1"`, `"injected","fault":"f2","node":"data1","fields":{"kind":"by-hand"}`)
+	f := mustJudge(t, dir).Faults[1]
+	if f.ID != "f2" || f.Kind != "by-hand" || f.Target != "data1" || f.BadOps == 0 {
+		t.Errorf("fault is %+v", f)
+	}
+}
+
+func TestWindowIsOpenUntilTheRunEnds(t *testing.T) {
+	dir := t.TempDir()
+	twoKills(t, dir, testManifest(t), completed)
+	rewrite(t, dir, EventsFile, `"redundant","fault":"f2"`, `"x","fault":"f2"`)
+	f := mustJudge(t, dir).Faults[1]
+	// 62 s − 30 s, less the 31 s with ops.
+	if f.RedundantAtUS != nil || f.Spans.Redundant != nil || *f.Spans.Unmeasured != 1_000_000 {
+		t.Errorf("fault is %+v", f)
+	}
+	if f.Budgets[1].Bad != 1 {
+		t.Errorf("the slow op at 50 s is not charged to f2: %+v", f.Budgets)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for v, want := range map[Verdict]int{Pass: 0, Violated: 1, DataLoss: 3, Inconclusive: 4, "": 70} {
+		if got := ExitCode(v); got != want {
+			t.Errorf("%q exits with %d, want %d", v, got, want)
+		}
+	}
+}
+
+func TestPhasesFollowEachOther(t *testing.T) {
+	tl := &timeline{}
+	tl.phase(chaos.Event{At: 2 * sec, Name: "measure"})
+	tl.phase(chaos.Event{At: 1 * sec, Name: "drain"}) // a clock that went wrong
+	for at, want := range map[time.Duration]string{1 * sec: "none", 2 * sec: "drain"} {
+		if got := tl.phaseAt(at); got != want {
+			t.Errorf("phase at %s is %q, want %q", at, got, want)
+		}
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	dir := b.TempDir()
+	rec, err := Create(dir, testManifest(b), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rec.Event(step(10*sec, "f1", "sql1", chaos.StepInjected))
+	samples := realistic(200_000)
+	for i := range samples {
+		rec.Record(&samples[i])
+	}
+	if err := rec.Close(completed); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		mustJudge(b, dir)
+	}
+	b.ReportMetric(float64(len(samples)*b.N)/b.Elapsed().Seconds(), "samples/s")
+}

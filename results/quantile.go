@@ -1,0 +1,123 @@
+package results
+
+import (
+	"math/big"
+	"math/bits"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxLatencyUS is the longest latency that is told apart from longer ones.
+const maxLatencyUS = int64(10 * time.Minute / time.Microsecond)
+
+// latencies counts latencies in the buckets of an HDR histogram with three
+// significant digits: single microseconds up to 2047, then 1024 buckets for
+// each power of two. It computes in integers only, so that every machine finds
+// the same quantiles; hdrhistogram-go ranks in floating point.
+type latencies struct {
+	counts   []int64
+	total    int64
+	overflow int64 // longer than maxLatencyUS
+	max      int64
+}
+
+const subBucketBits = 10
+
+func bucketOf(us int64) int {
+	shift := max(0, bits.Len64(uint64(us))-subBucketBits-1)
+	return shift<<subBucketBits + int(us>>shift)
+}
+
+// bucketEnd is the largest value in a bucket.
+func bucketEnd(bucket int) int64 {
+	shift := max(0, bucket>>subBucketBits-1)
+	return (int64(bucket-shift<<subBucketBits)+1)<<shift - 1
+}
+
+// add counts one latency. One below zero, which only clocks that disagree can
+// make, counts as zero.
+func (l *latencies) add(d time.Duration) {
+	us := max(0, d.Microseconds())
+	l.total++
+	l.max = max(l.max, us)
+	if us > maxLatencyUS {
+		l.overflow++
+		return
+	}
+	if l.counts == nil {
+		l.counts = make([]int64, bucketOf(maxLatencyUS)+1)
+	}
+	l.counts[bucketOf(us)]++
+}
+
+// quantile returns the smallest latency, to three digits and rounded up, that
+// permille thousandths of all latencies do not exceed.
+func (l *latencies) quantile(permille int64) int64 {
+	rank := (l.total*permille + 999) / 1000
+	var seen int64
+	for bucket, n := range l.counts {
+		if seen += n; n > 0 && seen >= rank {
+			return min(bucketEnd(bucket), l.max)
+		}
+	}
+	return l.max // among the overflow, or there are none
+}
+
+// summary returns nil when there is nothing to sum up.
+func (l *latencies) summary() *Latency {
+	if l.total == 0 {
+		return nil
+	}
+	return &Latency{
+		P50: l.quantile(500), P90: l.quantile(900), P99: l.quantile(990), P999: l.quantile(999),
+		Max: l.max, Overflow: l.overflow,
+	}
+}
+
+// Decimal is a number in millionths. It is written with all six digits behind
+// the point: 12.500000.
+type Decimal int64
+
+// ratio returns a/b rounded to the nearest millionth; nil if b is 0.
+func ratio(a, b int64) *Decimal { return mulRatio(a, 1, b) }
+
+// mulRatio returns a*scale/b rounded to the nearest millionth, and the largest
+// Decimal if that does not fit. It returns nil if b is 0. No argument may be
+// negative.
+func mulRatio(a, scale, b int64) *Decimal {
+	if b == 0 {
+		return nil
+	}
+	n := big.NewInt(a)
+	n.Mul(n, big.NewInt(scale)).Mul(n, big.NewInt(2_000_000)).Add(n, big.NewInt(b))
+	n.Quo(n, new(big.Int).Mul(big.NewInt(b), big.NewInt(2)))
+	d := Decimal(1<<63 - 1)
+	if n.IsInt64() {
+		d = Decimal(n.Int64())
+	}
+	return &d
+}
+
+func (d Decimal) String() string {
+	sign, n := "", uint64(d)
+	if d < 0 {
+		sign, n = "-", -n
+	}
+	fraction := strconv.FormatUint(1_000_000+n%1_000_000, 10)[1:]
+	return sign + strconv.FormatUint(n/1_000_000, 10) + "." + fraction
+}
+
+// MarshalJSON writes a number.
+func (d Decimal) MarshalJSON() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalJSON reads a number with at most six digits behind the point.
+func (d *Decimal) UnmarshalJSON(b []byte) error {
+	whole, fraction, _ := strings.Cut(string(b), ".")
+	if len(fraction) > 6 {
+		return &strconv.NumError{Func: "Decimal", Num: string(b), Err: strconv.ErrRange}
+	}
+	n, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", 6-len(fraction)), 10, 64)
+	*d = Decimal(n)
+	return err
+}

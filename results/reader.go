@@ -1,0 +1,245 @@
+package results
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/workload"
+)
+
+const (
+	maxManifest = 16 << 20 // bytes
+	maxLine     = 1 << 20  // bytes of one line of a .jsonl file
+)
+
+// Truncation is where a file of the recording was cut short, by a crash or an
+// incomplete copy. What stands before it is readable.
+type Truncation struct {
+	File   string
+	Offset int64 // of the block or line that is not whole, in bytes
+}
+
+// Reader reads a recording. It keeps at most a block and a line in memory, and
+// may be read many times, by one goroutine at a time.
+type Reader struct {
+	dir       string
+	manifest  Manifest
+	truncated []Truncation
+}
+
+// Open opens the recording in dir. It fails if the directory holds none or one
+// of another version.
+func Open(dir string) (*Reader, error) {
+	r := &Reader{dir: dir}
+	f, err := os.Open(filepath.Join(dir, ManifestFile))
+	if err != nil {
+		return nil, fmt.Errorf("open recording: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err != nil {
+		return nil, fmt.Errorf("open recording: %w", err)
+	}
+	if len(b) > maxManifest {
+		return nil, fmt.Errorf("open recording: %s has more than %d bytes", f.Name(), maxManifest)
+	}
+	if err := json.Unmarshal(b, &r.manifest); err != nil {
+		return nil, fmt.Errorf("open recording: %s: %w", f.Name(), err)
+	}
+	if r.manifest.Schema != ManifestSchema {
+		return nil, fmt.Errorf("open recording: %s has schema %q, this program reads %q; use the program that wrote it",
+			f.Name(), r.manifest.Schema, ManifestSchema)
+	}
+	samples, _, err := r.openSamples()
+	if err != nil {
+		return nil, err
+	}
+	return r, samples.Close()
+}
+
+// Manifest returns what was known before the first op.
+func (r *Reader) Manifest() Manifest { return r.manifest }
+
+// Truncated returns where files were cut short, as far as they have been read
+// to their ends, in the order of their names.
+func (r *Reader) Truncated() []Truncation { return r.truncated }
+
+func (r *Reader) truncate(file string, offset int64) {
+	for _, t := range r.truncated {
+		if t.File == file {
+			return
+		}
+	}
+	r.truncated = append(r.truncated, Truncation{file, offset})
+	slices.SortFunc(r.truncated, func(a, b Truncation) int { return strings.Compare(a.File, b.File) })
+}
+
+// openSamples returns the file and a reader behind its header; no reader if
+// the header itself is cut short.
+func (r *Reader) openSamples() (*os.File, *blockReader, error) {
+	f, err := os.Open(filepath.Join(r.dir, SamplesFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open recording: %w", err)
+	}
+	b, err := newBlockReader(f)
+	if err == nil {
+		if err = b.header(); err == nil {
+			return f, b, nil
+		}
+		b.Close()
+	}
+	if errors.Is(err, errCut) {
+		r.truncate(SamplesFile, 0)
+		return f, nil, nil
+	}
+	_ = f.Close() // only read
+	return nil, nil, fmt.Errorf("open recording: %s: %w", f.Name(), err)
+}
+
+// Samples yields every sample in the order in which ops ended, or nearly so.
+// An error names the file and the byte; it comes last. A file that was cut
+// short is no error: see Truncated.
+func (r *Reader) Samples() iter.Seq2[workload.Sample, error] {
+	return func(yield func(workload.Sample, error) bool) {
+		f, blocks, err := r.openSamples()
+		if err != nil {
+			yield(workload.Sample{}, err)
+			return
+		}
+		defer f.Close()
+		if blocks == nil {
+			return
+		}
+		defer blocks.Close()
+		for {
+			samples, err := blocks.next()
+			switch {
+			case err == io.EOF:
+				return
+			case errors.Is(err, errCut):
+				r.truncate(SamplesFile, blocks.offset)
+				return
+			case err != nil:
+				yield(workload.Sample{}, fmt.Errorf("read recording: %s: %w", f.Name(), err))
+				return
+			}
+			for i := range samples {
+				if !yield(samples[i], nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Events yields every event in the order in which they were recorded. The
+// event that ends a recording has the kind "end".
+func (r *Reader) Events() iter.Seq2[chaos.Event, error] {
+	return func(yield func(chaos.Event, error) bool) {
+		for l, err := range readLines[eventLine](r, EventsFile) {
+			var e chaos.Event
+			if err == nil {
+				e, err = l.event()
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Counters yields every row of the generator's counters.
+func (r *Reader) Counters() iter.Seq2[CounterRow, error] {
+	return readLines[CounterRow](r, CountersFile)
+}
+
+// Ledger returns the keys that were not verified, and the counts of all; nil
+// counts if the recording ended before the ledger was complete.
+func (r *Reader) Ledger() ([]LedgerRow, *LedgerCounts, error) {
+	var rows []LedgerRow
+	var summary *LedgerCounts
+	var seen LedgerCounts
+	for l, err := range readLines[ledgerLine](r, LedgerFile) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if l.Summary != nil {
+			summary = l.Summary
+		}
+		if l.LedgerRow != nil {
+			if err := seen.add(l.Verdict); err != nil {
+				return nil, nil, fmt.Errorf("read recording: %s: %w", LedgerFile, err)
+			}
+			rows = append(rows, *l.LedgerRow)
+		}
+	}
+	if summary != nil && (summary.Lost != seen.Lost || summary.Unknown != seen.Unknown ||
+		summary.Acknowledged != summary.Verified+summary.Lost+summary.Unknown) {
+		return nil, nil, fmt.Errorf("read recording: %s: its summary %+v does not fit its rows: %d lost, %d unknown",
+			LedgerFile, *summary, seen.Lost, seen.Unknown)
+	}
+	return rows, summary, nil
+}
+
+// readLines yields the values of a file of JSON lines. A last line without its
+// newline was cut short and is left out.
+func readLines[T any](r *Reader, name string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var zero T
+		f, err := os.Open(filepath.Join(r.dir, name))
+		if err != nil {
+			yield(zero, fmt.Errorf("read recording: %w", err))
+			return
+		}
+		defer f.Close()
+		lines := bufio.NewReaderSize(f, 64<<10)
+		var offset int64
+		for number := 1; ; number++ {
+			line, err := readLine(lines)
+			if err == io.EOF {
+				if len(line) > 0 {
+					r.truncate(name, offset)
+				}
+				return
+			}
+			var v T
+			if err == nil {
+				err = json.Unmarshal(line, &v)
+			}
+			if err != nil {
+				yield(zero, fmt.Errorf("read recording: %s: line %d at byte %d: %w", f.Name(), number, offset, err))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+			offset += int64(len(line))
+		}
+	}
+}
+
+// readLine returns the next line with its newline; io.EOF and what there is if
+// the file ends before one.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line bytes.Buffer
+	for {
+		part, err := r.ReadSlice('\n')
+		line.Write(part)
+		if line.Len() > maxLine {
+			return nil, fmt.Errorf("longer than %d bytes", maxLine)
+		}
+		if err != bufio.ErrBufferFull {
+			return line.Bytes(), err
+		}
+	}
+}

@@ -1,0 +1,283 @@
+// Package report draws what results judged: for a terminal, and as Markdown.
+package report
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/results"
+)
+
+// Names of the files that Write makes.
+const (
+	RunFile     = "run.json"
+	HlogFile    = "latency.hlog"
+	SummaryFile = "summary.md"
+)
+
+// Write judges the recording in dir and writes run.json, latency.hlog and
+// summary.md beside it, in place of older ones. The same recording makes the
+// same bytes.
+func Write(dir string) (*results.Run, error) {
+	r, err := results.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	run, err := results.Judge(r)
+	if err != nil {
+		return nil, fmt.Errorf("judge recording in %s: %w", dir, err)
+	}
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{RunFile, run.Write},
+		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
+		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
+	} {
+		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
+			return nil, fmt.Errorf("report: %w", err)
+		}
+	}
+	return run, nil
+}
+
+// replace writes a file beside path and renames it, so that a reader sees the
+// old one or the new one.
+func replace(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	buffered := bufio.NewWriter(f)
+	err = cmp.Or(write(buffered), buffered.Flush(), f.Chmod(0o644))
+	err = cmp.Or(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // nothing more can be done about it
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Text draws the summary for a terminal of so many columns, at least 80. Only
+// what has no space to break at may be wider.
+func Text(w io.Writer, run *results.Run, width int) error {
+	width = max(width, 80)
+	var b bytes.Buffer
+	for _, line := range wrap(Headline(run), width) {
+		fmt.Fprintln(&b, line)
+	}
+	for _, s := range sections(run) {
+		fmt.Fprintf(&b, "\n%s\n", s.title)
+		if s.table != nil {
+			s.table.text(&b, width)
+		}
+		for _, note := range s.notes {
+			for i, line := range wrap(note, width-2) {
+				if i == 0 && s.table == nil {
+					fmt.Fprintf(&b, "- %s\n", line)
+				} else {
+					fmt.Fprintf(&b, "  %s\n", line)
+				}
+			}
+		}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// Markdown draws the summary as GitHub-flavoured Markdown.
+func Markdown(w io.Writer, run *results.Run) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# mailbench: %s\n\n%s\n", escape(run.Scenario), escape(Headline(run)))
+	for _, s := range sections(run) {
+		fmt.Fprintf(&b, "\n## %s\n\n", s.title)
+		if s.table != nil {
+			s.table.markdown(&b)
+		}
+		for i, note := range s.notes {
+			switch {
+			case s.table == nil:
+				fmt.Fprintf(&b, "- %s\n", escape(note))
+			case i == 0:
+				fmt.Fprintf(&b, "\n%s\n", escape(note))
+			default:
+				fmt.Fprintf(&b, "%s\n", escape(note))
+			}
+		}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// Headline says in one sentence what the run found.
+func Headline(run *results.Run) string {
+	switch run.Verdict {
+	case results.DataLoss:
+		return fmt.Sprintf("DATA LOSS: %s of %s acknowledged writes are gone.",
+			count(run.Ledger.Lost), count(run.Ledger.Acknowledged))
+	case results.Inconclusive:
+		more := ""
+		if n := len(run.Reasons) - 1; n > 0 {
+			more = fmt.Sprintf(" (and %d more)", n)
+		}
+		return "INCONCLUSIVE: " + run.Reasons[0] + more + "."
+	case results.Violated:
+		var missed []string
+		for _, o := range run.Objectives {
+			if o.Verdict == results.Violated {
+				missed = append(missed, fmt.Sprintf("%s (%s good of %s)",
+					o.Name, exactPercent(share(o.Good, o.Total)), exactPercent(o.Target)))
+			}
+		}
+		return "VIOLATED: " + strings.Join(missed, ", ") + "; " + load(run) + "."
+	default:
+		return "PASS: every objective held; " + load(run) + "."
+	}
+}
+
+func load(run *results.Run) string {
+	return fmt.Sprintf("%s, %s a second, %s, %s",
+		plural(run.Trace.Started, "message"), tenth(run.OfferedPerSecond),
+		plural(int64(len(run.Faults)), "fault"), plural(run.BadOps, "bad op"))
+}
+
+func plural(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return count(n) + " " + noun
+}
+
+// section is a part of the summary: a table with notes below it, or a list of
+// notes.
+type section struct {
+	title string
+	table *table
+	notes []string
+}
+
+func sections(run *results.Run) []section {
+	var s []section
+	if len(run.Reasons) > 0 {
+		s = append(s, section{title: "Why the run is inconclusive", notes: run.Reasons})
+	}
+	s = append(s, operations(run), responses(run))
+	if len(run.Faults) > 0 {
+		s = append(s, faults(run))
+	}
+	if len(run.Objectives) > 0 {
+		s = append(s, objectives(run))
+	}
+	if len(run.Errors) > 0 {
+		s = append(s, errorCounts(run))
+	}
+	return append(s, rest(run))
+}
+
+func operations(run *results.Run) section {
+	t := &table{left: 1, head: []string{"path", "count", "ok", "retried", "degraded", "failed", "unknown"}}
+	for _, path := range reference.Paths {
+		p := run.Paths[path.String()]
+		t.add(path.String(), count(p.Count), count(p.OK), count(p.Retried), count(p.Degraded), count(p.Failed), count(p.Unknown))
+	}
+	return section{title: "Operations", table: t}
+}
+
+func responses(run *results.Run) section {
+	t := &table{left: 1, head: []string{"path", "p50", "p90", "p99", "p99.9", "max", "queue p99", "service p99"}}
+	for _, path := range reference.Paths {
+		p := run.Paths[path.String()]
+		if p.ResponseUS == nil {
+			t.add(path.String(), none, none, none, none, none, none, none)
+			continue
+		}
+		r := p.ResponseUS
+		t.add(path.String(), micros(r.P50), micros(r.P90), micros(r.P99), micros(r.P999), micros(r.Max),
+			micros(p.QueueUS.P99), micros(p.ServiceUS.P99))
+	}
+	return section{title: "Response time", table: t, notes: []string{
+		"From when an op was intended until it ended, failed ops included.",
+	}}
+}
+
+func faults(run *results.Run) section {
+	t := &table{left: 2, head: []string{"fault", "target", "effect", "outage", "partial", "back", "redundant", "bad ops", "budget"}}
+	for _, f := range run.Faults {
+		full, partial := worst(f)
+		t.add(f.ID, f.Target, microsOr(f.Spans.Detect), microsOr(full), microsOr(partial),
+			microsOr(f.Spans.Recovered), microsOr(f.Spans.Redundant), count(f.BadOps), percent(f.BudgetSpent))
+	}
+	b := run.Background
+	t.add("no fault", "", "", "", "", "", "", count(b.BadOps), percent(b.BudgetSpent))
+	return section{title: "Faults", table: t, notes: []string{
+		"Effect, back and redundant: how long after the injection. Outage: no op was good, on the path that suffered longest; " +
+			"partial: some were. Budget: of the objective that it cost most.",
+	}}
+}
+
+// worst returns the longest full and partial outage of any path: a path that
+// goes on does not help the mail that waits for another.
+func worst(f results.FaultResult) (full, partial *int64) {
+	longer := func(a, b *int64) *int64 {
+		if a == nil || b != nil && *b > *a {
+			return b
+		}
+		return a
+	}
+	for _, p := range f.Paths {
+		full, partial = longer(full, p.FullOutage), longer(partial, p.PartialOutage)
+	}
+	return full, partial
+}
+
+func objectives(run *results.Run) section {
+	t := &table{left: 1, head: []string{"objective", "target", "within", "good", "bad", "budget spent", "verdict"}}
+	for _, o := range run.Objectives {
+		within := none
+		if o.LatencyUS > 0 {
+			within = micros(o.LatencyUS)
+		}
+		t.add(o.Name, exactPercent(o.Target), within, count(o.Good), count(o.Bad), percent(o.BudgetSpent), string(o.Verdict))
+	}
+	return section{title: "Objectives", table: t}
+}
+
+func errorCounts(run *results.Run) section {
+	number := func(n uint16) string {
+		if n == 0 {
+			return none
+		}
+		return strconv.Itoa(int(n))
+	}
+	t := &table{left: 1, head: []string{"error", "MySQL", "NDB", "attempts"}}
+	for _, e := range run.Errors {
+		t.add(e.Class, number(e.MySQL), number(e.NDB), count(e.Attempts))
+	}
+	return section{title: "Failed attempts", table: t}
+}
+
+func rest(run *results.Run) section {
+	ledger := "Acknowledged writes: not read back."
+	if l := run.Ledger; l != nil {
+		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
+			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
+	}
+	return section{title: "Run", notes: []string{
+		ledger,
+		fmt.Sprintf("Generator: 99.9 %% of messages began within %s of their time; %s µs of CPU an op.",
+			microsOr(run.Generator.LagP999US), tenth(run.Generator.CPUUSPerOp)),
+		fmt.Sprintf("Repeat it: mailbench run %s --seed %d", results.ScenarioFile, run.Seed),
+	}}
+}

@@ -1,0 +1,192 @@
+package report
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/workload"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s has changed; look at it with -update:\n%s", path, got)
+	}
+}
+
+// judged reads a golden run of the package results.
+func judged(t *testing.T, name string) *results.Run {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "testdata", name+".run.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	run, err := results.ReadRun(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// large is two-kills with the numbers of a day and names of some length.
+func large(t *testing.T) *results.Run {
+	run := judged(t, "two-kills")
+	run.Verdict = results.DataLoss
+	run.Reasons = []string{"the run did not complete: it failed: " + strings.Repeat("words and ", 20) + "more"}
+	p := run.Paths["routing"]
+	p.Count, p.OK, p.Retried, p.Degraded, p.Failed, p.Unknown = 12_345_678, 12_345_678, 234_567, 234_567, 234_567, 234_567
+	run.Paths["routing"] = p
+	run.Faults[0].ID = "kill-the-first-sql-node"
+	run.Faults[0].Target = "sql-node-of-mta1|x"
+	run.Faults[0].BadOps = 1_234_567
+	run.Objectives[0].Name = "mail <flows> whenever *anything* at all is alive"
+	run.Ledger = &results.LedgerCounts{Acknowledged: 12_000, Verified: 11_997, Lost: 2, Unknown: 1}
+	return run
+}
+
+func TestGolden(t *testing.T) {
+	for name, run := range map[string]*results.Run{
+		"two-kills": judged(t, "two-kills"), "empty": judged(t, "empty"), "large": large(t),
+	} {
+		var text, markdown bytes.Buffer
+		if err := Text(&text, run, 80); err != nil {
+			t.Fatal(err)
+		}
+		if err := Markdown(&markdown, run); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(text.String(), "\n") {
+			if n := utf8.RuneCountInString(line); n > 80 {
+				t.Errorf("%s: %d columns: %s", name, n, line)
+			}
+		}
+		golden(t, name+".txt", text.Bytes())
+		golden(t, name+".md", markdown.Bytes())
+	}
+}
+
+func TestHeadlines(t *testing.T) {
+	run := judged(t, "two-kills")
+	for _, row := range []struct {
+		verdict results.Verdict
+		reasons []string
+		want    string
+	}{
+		{results.Pass, nil, "PASS: every objective held; 6,000 messages, 100.0 a second, 2 faults, "},
+		{results.Inconclusive, []string{"a", "b", "c"}, "INCONCLUSIVE: a (and 2 more)."},
+		{results.Inconclusive, []string{"a"}, "INCONCLUSIVE: a."},
+	} {
+		run.Verdict, run.Reasons = row.verdict, row.reasons
+		if got := Headline(run); !strings.HasPrefix(got, row.want) {
+			t.Errorf("headline is %q, want %q", got, row.want)
+		}
+	}
+}
+
+func TestMicros(t *testing.T) {
+	for us, want := range map[int64]string{
+		0: "0 µs", 7: "7 µs", 999: "999 µs",
+		1000: "1.00 ms", 1234: "1.23 ms", 1235: "1.24 ms", 9994: "9.99 ms", 9995: "10.0 ms",
+		12_345: "12.3 ms", 99_950: "100 ms", 123_456: "123 ms", 999_499: "999 ms", 999_500: "1.00 s",
+		1_006_000: "1.01 s", 59_960_000: "60.0 s", 99_950_000: "100 s", 1_234_567_890: "1,235 s",
+		-1500: "-1.50 ms",
+	} {
+		if got := micros(us); got != want {
+			t.Errorf("%d µs is written %q, want %q", us, got, want)
+		}
+	}
+}
+
+func TestShares(t *testing.T) {
+	for _, row := range []struct {
+		good, total int64
+		want        string
+	}{
+		{999_999_999, 1_000_000_000, "99.9999 %"}, // never rounded up to 100
+		{10, 10, "100 %"},
+		{999, 1000, "99.9 %"},
+		{0, 3, "0 %"},
+		{2, 3, "66.6666 %"},
+	} {
+		if got := exactPercent(share(row.good, row.total)); got != row.want {
+			t.Errorf("%d of %d is written %q, want %q", row.good, row.total, got, row.want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1_234_567: "1,234,567", -1000: "-1,000"} {
+		if got := count(n); got != want {
+			t.Errorf("%d is written %q", n, got)
+		}
+	}
+}
+
+func TestWriteMakesTheSameBytesAgain(t *testing.T) {
+	dir := t.TempDir()
+	rec, err := results.Create(dir, results.Manifest{
+		Scenario: "small", Anchor: time.Unix(1_700_000_000, 0),
+		Objectives: []results.Objective{{Name: "all", TargetPPM: 500_000}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := workload.Sample{
+		Message: 1, Operation: reference.Route, Outcome: workload.OK,
+		Attempts: []workload.Attempt{{Node: 4, Ended: time.Millisecond}},
+	}
+	rec.Record(&s)
+	if err := rec.Close(results.EndOfRun{At: time.Second, Reason: results.Completed}); err != nil {
+		t.Fatal(err)
+	}
+
+	read := func() (all [3]string) {
+		run, err := Write(dir)
+		if err != nil || run.Verdict != results.Pass {
+			t.Fatalf("%+v, %v", run, err)
+		}
+		for i, name := range []string{RunFile, HlogFile, SummaryFile} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil || len(b) == 0 {
+				t.Fatalf("%s has %d bytes, %v", name, len(b), err)
+			}
+			all[i] = string(b)
+		}
+		return all
+	}
+	if read() != read() {
+		t.Error("the second report is another")
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 6+3 {
+		t.Errorf("directory holds %v, %v", entries, err)
+	}
+}
+
+func TestWriteOfNoRecordingSaysWhere(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Write(dir); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got error %v", err)
+	}
+}

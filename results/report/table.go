@@ -1,0 +1,114 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// table is a heading and rows of cells. The first left columns are aligned to
+// the left, the others, which hold numbers, to the right.
+type table struct {
+	left int
+	head []string
+	rows [][]string
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+const gap = "  "
+
+// text draws the table in columns. If it is wider than width, the widest left
+// column gives way.
+func (t *table) text(w io.Writer, width int) {
+	widths := make([]int, len(t.head))
+	for _, row := range t.all() {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	total := len(gap) * (len(widths) - 1)
+	for _, n := range widths {
+		total += n
+	}
+	for ; total > width; total-- {
+		widest := 0
+		for i := range t.left {
+			if widths[i] > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= 2 {
+			break
+		}
+		widths[widest]--
+	}
+	for _, row := range t.all() {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cell = clip(cell, widths[i])
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i < t.left {
+				cells[i] = cell + pad
+			} else {
+				cells[i] = pad + cell
+			}
+		}
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, gap), " "))
+	}
+}
+
+func (t *table) all() [][]string { return append([][]string{t.head}, t.rows...) }
+
+func clip(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
+// markdown draws the table as GitHub-flavoured Markdown.
+func (t *table) markdown(w io.Writer) {
+	line := func(cells []string) {
+		fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+	}
+	rule := make([]string, len(t.head))
+	for i := range rule {
+		if rule[i] = "---:"; i < t.left {
+			rule[i] = "---"
+		}
+	}
+	line(t.head)
+	line(rule)
+	for _, row := range t.rows {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = escape(cell)
+		}
+		line(cells)
+	}
+}
+
+// escape keeps text from being read as Markdown or HTML.
+func escape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "<", "&lt;", "&", "&amp;", "*", `\*`, "_", `\_`, "`", "\\`", "\n", " ").Replace(s)
+}
+
+// wrap breaks text into lines no wider than width, where it has spaces.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	return append(lines, line)
+}

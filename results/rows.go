@@ -1,0 +1,130 @@
+package results
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mailbench/mailbench/chaos"
+)
+
+// Names of the files of a recording, in its run directory.
+const (
+	ManifestFile = "manifest.json"
+	ScenarioFile = "scenario.yaml"
+	SamplesFile  = "samples.mbs"
+	CountersFile = "counters.jsonl"
+	EventsFile   = "events.jsonl"
+	LedgerFile   = "ledger.jsonl"
+)
+
+// maxTime is the largest time that a recording may hold, either side of its
+// anchor: 10^15 µs, 31 years. Differences of two such times do not overflow.
+const maxTime = 1e15 * time.Microsecond
+
+// CounterRow is one line of counters.jsonl: what the generator knows of
+// itself. Offered, Completed, GCPauseTotalUS and CPUUS count up from the start
+// of the process; the others are levels.
+type CounterRow struct {
+	AtUS           int64 `json:"at_us"`             // since the anchor
+	Offered        int64 `json:"offered"`           // ops whose intended time has come
+	Completed      int64 `json:"completed"`         // ops that ended, however they ended
+	InFlight       int64 `json:"in_flight"`         // ops dispatched and not ended
+	Goroutines     int64 `json:"goroutines"`        // of this process
+	HeapBytes      int64 `json:"heap_bytes"`        // live and not yet swept
+	GCPauseTotalUS int64 `json:"gc_pause_total_us"` // stop-the-world pauses
+	CPUUS          int64 `json:"cpu_us"`            // user and system time of this process
+}
+
+// EndReason says why a run ended.
+type EndReason string
+
+// The reasons. Only a completed run can pass.
+const (
+	Completed   EndReason = "completed"
+	Interrupted EndReason = "interrupted"
+	Failed      EndReason = "failed"
+)
+
+// EndOfRun is the last thing that a recording learns.
+type EndOfRun struct {
+	At     time.Duration // since the anchor
+	Reason EndReason
+	Error  string // what failed, "" for nothing
+}
+
+// kindEnd is the kind of the event that closes a recording: Name is the
+// EndReason, Fields["samples"] the number of samples written.
+const kindEnd chaos.EventKind = "end"
+
+// LedgerVerdict says what a read-back found of an acknowledged write.
+type LedgerVerdict string
+
+// The verdicts on a key.
+const (
+	Verified      LedgerVerdict = "verified" // the value last acknowledged, or a later one, is there
+	Lost          LedgerVerdict = "lost"     // it is not
+	LedgerUnknown LedgerVerdict = "unknown"  // the key could not be read, or what must be there is not known
+)
+
+// LedgerRow is one key that was read back after the run.
+type LedgerRow struct {
+	User    string        `json:"user"`
+	Key     string        `json:"key"`
+	Verdict LedgerVerdict `json:"verdict"`
+}
+
+// LedgerCounts counts the keys that were read back. Acknowledged is the sum of
+// the other three.
+type LedgerCounts struct {
+	Acknowledged int64 `json:"acknowledged"`
+	Verified     int64 `json:"verified"`
+	Lost         int64 `json:"lost"`
+	Unknown      int64 `json:"unknown"`
+}
+
+func (c *LedgerCounts) add(v LedgerVerdict) error {
+	switch v {
+	case Verified:
+		c.Verified++
+	case Lost:
+		c.Lost++
+	case LedgerUnknown:
+		c.Unknown++
+	default:
+		return fmt.Errorf("ledger verdict %q is none of verified, lost, unknown", v)
+	}
+	c.Acknowledged++
+	return nil
+}
+
+// ledgerLine is a line of ledger.jsonl: a row that is not verified, or the
+// summary, which comes last.
+type ledgerLine struct {
+	*LedgerRow
+	Summary *LedgerCounts `json:"summary,omitempty"`
+}
+
+// eventLine is a line of events.jsonl.
+type eventLine struct {
+	AtUS   int64             `json:"at_us"`
+	Kind   chaos.EventKind   `json:"kind"`
+	Name   string            `json:"name"`
+	Fault  string            `json:"fault,omitempty"`
+	Node   string            `json:"node,omitempty"`
+	Fields map[string]string `json:"fields,omitempty"`
+}
+
+func (l eventLine) event() (chaos.Event, error) {
+	at, err := fromMicros(l.AtUS)
+	if err != nil {
+		return chaos.Event{}, err
+	}
+	return chaos.Event{At: at, Kind: l.Kind, Name: l.Name, Fault: l.Fault, Node: l.Node, Fields: l.Fields}, nil
+}
+
+func fromMicros(us int64) (time.Duration, error) {
+	if us > maxTime.Microseconds() || us < -maxTime.Microseconds() {
+		return 0, fmt.Errorf("time of %d µs is out of range", us)
+	}
+	return time.Duration(us) * time.Microsecond, nil
+}

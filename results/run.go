@@ -1,0 +1,254 @@
+package results
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+
+	"github.com/mailbench/mailbench/reference/ndberr"
+)
+
+// RunSchema names the layout of run.json.
+const RunSchema = "mailbench.run/v1"
+
+// Verdict is what a run says of its objectives.
+type Verdict string
+
+// The verdicts, the gravest first.
+const (
+	DataLoss     Verdict = "data_loss"    // an acknowledged write is gone
+	Inconclusive Verdict = "inconclusive" // the run cannot be relied upon; see Run.Reasons
+	Violated     Verdict = "violated"     // an objective was missed
+	Pass         Verdict = "pass"         // every objective was met
+)
+
+// ExitCode is the status with which a command ends that found v: 0 for pass,
+// 1 for violated, 3 for data loss, 4 for inconclusive, 70 for what is none of
+// them. 2 is never used: make and a panic exit with it.
+func ExitCode(v Verdict) int {
+	switch v {
+	case Pass:
+		return 0
+	case Violated:
+		return 1
+	case DataLoss:
+		return 3
+	case Inconclusive:
+		return 4
+	default:
+		return 70
+	}
+}
+
+// Run is run.json: what was judged from a recording. Times count from the
+// anchor, and are null when what they tell of did not happen. docs/results.md
+// defines every field.
+type Run struct {
+	Schema           string                `json:"schema"`
+	Verdict          Verdict               `json:"verdict"`
+	Reasons          []string              `json:"reasons"` // why the run is inconclusive, in words
+	Scenario         string                `json:"scenario"`
+	RunID            string                `json:"run_id"`
+	Seed             uint64                `json:"seed"`
+	Speed            int                   `json:"speed"`
+	Version          map[string]string     `json:"version"`
+	Image            Image                 `json:"image"`
+	Host             map[string]string     `json:"host"`
+	Trace            TraceResult           `json:"trace"`
+	Plan             Plan                  `json:"plan"`
+	MeasuredFromUS   *int64                `json:"measured_from_us"`
+	MeasuredToUS     *int64                `json:"measured_to_us"`
+	End              *EndResult            `json:"end"`
+	OfferedPerSecond *Decimal              `json:"offered_per_second"` // messages started, in the measured window
+	BadOps           int64                 `json:"bad_ops"`            // degraded, failed, unknown
+	Paths            map[string]PathResult `json:"paths"`
+	Nodes            map[string]NodeResult `json:"nodes"`
+	Faults           []FaultResult         `json:"faults"`
+	Background       Charge                `json:"background"` // what no fault is charged with
+	Objectives       []ObjectiveResult     `json:"objectives"`
+	Errors           []ErrorCount          `json:"errors"`
+	Ledger           *LedgerCounts         `json:"ledger"` // null if it was not read back
+	Generator        GeneratorResult       `json:"generator"`
+}
+
+// TraceResult is what was to be replayed, and how much of it began.
+type TraceResult struct {
+	SHA256        string   `json:"sha256"`
+	Messages      int64    `json:"messages"` // planned
+	Started       int64    `json:"started"`
+	OpsPerMessage *Decimal `json:"ops_per_message"` // all ops over messages started
+}
+
+// Plan identifies the fault plan.
+type Plan struct {
+	SHA256 string `json:"sha256"`
+}
+
+// EndResult says how the run ended.
+type EndResult struct {
+	Reason EndReason `json:"reason"`
+	AtUS   int64     `json:"at_us"`
+}
+
+// PathResult counts the ops of a path by their outcomes, and tells how long
+// they took, whatever their outcome. Latencies are null without ops.
+type PathResult struct {
+	Count      int64    `json:"count"`
+	OK         int64    `json:"ok"`
+	Retried    int64    `json:"retried"`
+	Degraded   int64    `json:"degraded"`
+	Failed     int64    `json:"failed"`
+	Unknown    int64    `json:"unknown"`
+	QueueUS    *Latency `json:"queue_us"`
+	ServiceUS  *Latency `json:"service_us"`
+	ResponseUS *Latency `json:"response_us"`
+}
+
+// Latency holds quantiles in microseconds, to three significant digits; Max is
+// exact. Overflow counts what took more than ten minutes.
+type Latency struct {
+	P50      int64 `json:"p50"`
+	P90      int64 `json:"p90"`
+	P99      int64 `json:"p99"`
+	P999     int64 `json:"p999"`
+	Max      int64 `json:"max"`
+	Overflow int64 `json:"overflow"`
+}
+
+// NodeResult counts the attempts sent to a node.
+type NodeResult struct {
+	Attempts int64            `json:"attempts"`
+	Failed   int64            `json:"failed"`
+	Paths    map[string]int64 `json:"paths"` // attempts on each path
+}
+
+// FaultResult is what a fault did.
+type FaultResult struct {
+	ID            string                 `json:"id"`
+	Kind          string                 `json:"kind"`
+	Target        string                 `json:"target"`
+	InjectedAtUS  *int64                 `json:"injected_at_us"`
+	EffectiveAtUS *int64                 `json:"effective_at_us"`
+	RecoveredAtUS *int64                 `json:"recovered_at_us"`
+	RedundantAtUS *int64                 `json:"redundant_at_us"`
+	Spans         Spans                  `json:"spans_us"`
+	Paths         map[string]OutageSpans `json:"paths"`
+	Charge
+}
+
+// Spans are how long each part of a fault took, in microseconds. The first
+// three count from the injection.
+type Spans struct {
+	Detect    *int64 `json:"detect"`
+	Recovered *int64 `json:"recovered"`
+	Redundant *int64 `json:"redundant"`
+	OutageSpans
+}
+
+// OutageSpans are what clients felt of a fault, in microseconds, from slices
+// of 100 ms; null if the fault was not injected.
+type OutageSpans struct {
+	FullOutage    *int64 `json:"full_outage"`    // slices with ops, none of them good
+	PartialOutage *int64 `json:"partial_outage"` // slices with good and bad ops
+	Longest       *int64 `json:"longest"`        // longest stretch between full-outage slices without a good op
+	Unmeasured    *int64 `json:"unmeasured"`     // slices without ops
+}
+
+// Charge is what a fault, or the background, cost.
+type Charge struct {
+	BadOps      int64             `json:"bad_ops"`
+	BudgetSpent *Decimal          `json:"budget_spent"` // of the objective that it cost most; null if that has no budget
+	Budgets     []ObjectiveCharge `json:"budgets"`
+}
+
+// ObjectiveCharge is what a fault, or the background, took from an objective.
+type ObjectiveCharge struct {
+	Objective   string   `json:"objective"`
+	Bad         int64    `json:"bad"`
+	BudgetSpent *Decimal `json:"budget_spent"`
+}
+
+// ObjectiveResult is what became of an objective.
+type ObjectiveResult struct {
+	Name        string   `json:"name"`
+	Path        string   `json:"path"`   // "" for all paths
+	Target      Decimal  `json:"target"` // required share of good events
+	LatencyUS   int64    `json:"latency_us"`
+	Good        int64    `json:"good"`
+	Bad         int64    `json:"bad"`
+	Total       int64    `json:"total"`
+	BudgetSpent *Decimal `json:"budget_spent"` // 1 is all of it; null if there is no budget
+	Verdict     Verdict  `json:"verdict"`
+}
+
+// ErrorCount counts failed attempts that met the same error.
+type ErrorCount struct {
+	Class    string `json:"class"`
+	MySQL    uint16 `json:"mysql"` // 0 for none
+	NDB      uint16 `json:"ndb"`   // 0 for none
+	Attempts int64  `json:"attempts"`
+}
+
+// GeneratorResult is the generator's own noise.
+type GeneratorResult struct {
+	LagP999US  *int64   `json:"lag_p999_us"`   // null without a first op
+	CPUUSPerOp *Decimal `json:"cpu_us_per_op"` // null without two rows of counters
+}
+
+// Write writes run.json: the same bytes for the same run.
+func (r *Run) Write(w io.Writer) error {
+	b, err := marshalIndent(r)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// ReadRun reads run.json.
+func ReadRun(r io.Reader) (*Run, error) {
+	run := new(Run)
+	if err := json.NewDecoder(r).Decode(run); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+func marshalIndent(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+// className spells a class of errors as run.json does.
+func className(c ndberr.Class) string {
+	switch c {
+	case ndberr.Connect:
+		return "connect"
+	case ndberr.Broken:
+		return "broken"
+	case ndberr.Timeout:
+		return "timeout"
+	case ndberr.Temporary:
+		return "temporary"
+	case ndberr.LockTimeout:
+		return "lock_timeout"
+	case ndberr.NoCluster:
+		return "no_cluster"
+	case ndberr.NoAnswer:
+		return "no_answer"
+	case ndberr.Committed:
+		return "committed"
+	case ndberr.ShuttingDown:
+		return "shutting_down"
+	case ndberr.NotReady:
+		return "not_ready"
+	case ndberr.Permanent:
+		return "permanent"
+	default:
+		return "other"
+	}
+}

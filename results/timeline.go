@@ -1,0 +1,199 @@
+package results
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/workload"
+)
+
+// never is later than every time of a recording.
+const never = time.Duration(math.MaxInt64)
+
+// timeline is what the events of a recording say of its course.
+type timeline struct {
+	phases      []chaos.Event // in the order of their times
+	faults      []*fault      // planned ones first, in the plan's order
+	end         *EndOfRun
+	endSamples  int64 // that were written, by the end event; -1 if it does not say
+	last        time.Duration
+	measureFrom *time.Duration
+	measureTo   *time.Duration
+}
+
+// fault is one fault as it happened. Steps that did not happen are nil.
+type fault struct {
+	id, kind, target                          string
+	planned                                   bool
+	injected, effective, recovered, redundant *time.Duration
+	failure                                   string // why a step did not come about
+}
+
+// window returns from when until when ops are charged to the fault: from its
+// injection until redundancy is whole, or for ever. A fault that was not
+// injected has none.
+func (f *fault) window() (from, to time.Duration, ok bool) {
+	if f.injected == nil {
+		return 0, 0, false
+	}
+	if f.redundant == nil {
+		return *f.injected, never, true
+	}
+	return *f.injected, *f.redundant, true
+}
+
+func readTimeline(r *Reader) (*timeline, error) {
+	t := &timeline{endSamples: -1}
+	byID := map[string]*fault{}
+	for _, p := range r.manifest.Faults {
+		if byID[p.ID] != nil {
+			return nil, fmt.Errorf("%s: two planned faults are called %q", ManifestFile, p.ID)
+		}
+		f := &fault{id: p.ID, kind: p.Kind, target: p.Target, planned: true}
+		byID[p.ID] = f
+		t.faults = append(t.faults, f)
+	}
+	for e, err := range r.Events() {
+		if err != nil {
+			return nil, err
+		}
+		t.last = max(t.last, e.At)
+		switch e.Kind {
+		case chaos.KindFault:
+			f := byID[e.Fault]
+			if f == nil {
+				f = &fault{id: e.Fault}
+				byID[e.Fault] = f
+				t.faults = append(t.faults, f)
+			}
+			f.step(e)
+		case chaos.KindPhase:
+			t.phase(e)
+		case kindEnd:
+			t.end = &EndOfRun{At: e.At, Reason: EndReason(e.Name), Error: e.Fields["error"]}
+			if n, err := strconv.ParseInt(e.Fields["samples"], 10, 64); err == nil {
+				t.endSamples = n
+			}
+		}
+	}
+	return t, nil
+}
+
+// step takes the first event of each step.
+func (f *fault) step(e chaos.Event) {
+	set := func(step **time.Duration) {
+		if *step == nil {
+			*step = &e.At
+		}
+	}
+	switch e.Name {
+	case chaos.StepInjected:
+		set(&f.injected)
+		if f.kind == "" {
+			f.kind = e.Fields["kind"]
+		}
+		if f.target == "" {
+			f.target = e.Node
+		}
+	case chaos.StepEffective:
+		set(&f.effective)
+	case chaos.StepRecovered:
+		set(&f.recovered)
+	case chaos.StepRedundant:
+		set(&f.redundant)
+	case chaos.StepFailed:
+		if f.failure == "" {
+			f.failure = e.Fields["error"]
+		}
+	}
+}
+
+func (t *timeline) phase(e chaos.Event) {
+	if n := len(t.phases); n > 0 && e.At < t.phases[n-1].At {
+		e.At = t.phases[n-1].At // phases follow one another
+	}
+	t.phases = append(t.phases, e)
+	switch {
+	case e.Name == "measure" && t.measureFrom == nil:
+		t.measureFrom = &e.At
+	case e.Name == "drain" && t.measureTo == nil:
+		t.measureTo = &e.At
+	}
+}
+
+// endTime is when the recording ends: as its end event says, or when the last
+// thing in it happened.
+func (t *timeline) endTime(lastSample time.Duration) time.Duration {
+	if t.end != nil {
+		return t.end.At
+	}
+	return max(t.last, lastSample)
+}
+
+// charged returns the index of the fault that the op is charged to: of those
+// whose window the op's time, from intended to ended, meets, the one injected
+// last. It returns -1 for the background.
+func (t *timeline) charged(s *workload.Sample) int {
+	return t.faultDuring(s.Intended, s.Intended+s.Response())
+}
+
+func (t *timeline) faultDuring(from, to time.Duration) int {
+	found := -1
+	for i, f := range t.faults {
+		start, end, ok := f.window()
+		if !ok || to < start || from > end {
+			continue
+		}
+		if found < 0 || *f.injected >= *t.faults[found].injected {
+			found = i
+		}
+	}
+	return found
+}
+
+// phaseAt names what went on at a time, for the tags of latency.hlog:
+// "fault-ID" while a fault's window is open, otherwise the phase.
+func (t *timeline) phaseAt(at time.Duration) string {
+	if i := t.faultDuring(at, at); i >= 0 {
+		return "fault-" + t.faults[i].id
+	}
+	name := "none"
+	for _, p := range t.phases {
+		if p.At > at {
+			break
+		}
+		name = p.Name
+	}
+	return name
+}
+
+// missing says which step of a planned fault did not happen, in words; "" if
+// all did.
+func (f *fault) missing() string {
+	var what string
+	switch {
+	case f.injected == nil:
+		what = "was not injected"
+	case f.effective == nil:
+		what = "was not seen to take effect"
+	case f.recovered == nil:
+		what = "did not recover"
+	case f.redundant == nil:
+		what = "did not become redundant again"
+	default:
+		return ""
+	}
+	words := []string{"fault", f.id}
+	if f.kind != "" || f.target != "" {
+		words = append(words, "("+strings.TrimSpace(f.kind+" "+f.target)+")")
+	}
+	words = append(words, what)
+	if f.failure != "" {
+		words[len(words)-1] += ": " + f.failure
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,137 @@
+package scenarios
+
+import (
+	"math"
+	"regexp"
+	"time"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/topology"
+)
+
+// fields is the one table of what a scenario file may say: it reads files,
+// writes them and documents them. The order is that of a written file; workload
+// stands before faults, which may count in shares of its duration.
+func (s *Scenario) fields() object {
+	return object{
+		{key: "name", value: nameValue(&s.Name), required: true,
+			doc: "What reports call the scenario."},
+		{key: "hypothesis", value: sentenceValue(&s.Hypothesis, 500), required: true,
+			doc: "One sentence that the run may prove wrong."},
+		{key: "seed", value: integerValue(&s.Seed, 0, uint64(math.MaxUint64)),
+			doc: "Population, trace and fault plan are functions of it."},
+		{key: "topology", value: s.TopologySpec.fields(),
+			doc: "The cluster: one management node `mgm1` on host `admin1`, data nodes `data1`… on `cyrus1`…, SQL nodes `sql1`… on `sql_hosts`."},
+		{key: "population", value: s.Population.fields(),
+			doc: "Whose mail it is."},
+		{key: "workload", value: s.Workload.fields(),
+			doc: "The window of the virtual day that is replayed."},
+		{key: "clients", fallback: "one on each of `sql_hosts`, named as its host: a webmail client with persistent connections where that name starts with `webmail`, else an MTA", doc: "The machines of ours that ask the database. At least one is an MTA.",
+			value: listValue[ClientSpec]{p: &s.Clients, least: 1, most: 64, what: "clients", fresh: defaultClient,
+				entry: func(c *ClientSpec) value { return c.fields() }}},
+		{key: "faults", doc: "The fault plan, in the order of injection. Faults run one after another: each waits until the one before it has left the cluster redundant.",
+			value: listValue[FaultSpec]{p: &s.Faults, least: 0, most: 100, what: "faults", fresh: defaultFault,
+				entry: func(f *FaultSpec) value { return f.fields(&s.Workload.Duration) }}},
+		{key: "objectives", doc: "What was promised; the rest is the error budget.",
+			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
+				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
+		{key: "bounds", value: s.Bounds.fields(),
+			doc: "Limits of the generator."},
+	}
+}
+
+// Names in NDB's configuration are CamelCase, mysqld's have '-' or '_'.
+var (
+	ndbParameter = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{1,79}$`)
+	mysqldOption = regexp.MustCompile(`^[a-z][a-z0-9_-]{1,79}$`)
+)
+
+func (t *TopologySpec) fields() object {
+	return object{
+		{key: "data_nodes", value: integerValue(&t.DataNodes, 1, 48),
+			doc: "NDB data nodes; a multiple of `replicas`. Data node i runs on host `cyrus<i>`."},
+		{key: "replicas", value: integerValue(&t.Replicas, 1, 4),
+			doc: "Copies of each row (NDB's `NoOfReplicas`), hence data nodes in a node group."},
+		{key: "sql_hosts", value: namesValue(&t.SQLHosts, 1, 48, "hosts", nameValue),
+			doc: "Hosts that run a SQL node each: `sql1` on the first, and so on."},
+		{key: "limits", doc: "What one node of each role may use of the machine.", value: object{
+			{key: "data", value: limitFields(&t.Limits.Data), doc: "Each data node."},
+			{key: "sql", value: limitFields(&t.Limits.SQL), doc: "Each SQL node."},
+			{key: "management", value: limitFields(&t.Limits.Management), doc: "The management node."},
+		}},
+		{key: "data_node", doc: "Parameters of `[ndbd default]`, by their NDB names, added to the default. Others are as the cluster sets them, which makes buffers small and leaves heartbeats, arbitration and checkpoints at NDB's defaults.",
+			value: parameters{p: &t.DataNode, what: "NDB parameters", key: ndbParameter,
+				taken: []string{"noofreplicas", "nodeid", "id", "hostname", "datadir", "nodegroup", "serverport"}}},
+		{key: "sql_server", doc: "Options of each `mysqld`, by their names without the leading dashes.",
+			value: parameters{p: &t.SQLServer, what: "mysqld options", key: mysqldOption,
+				taken: []string{"ndbcluster", "ndb_connectstring", "ndb_nodeid", "datadir", "port", "bind_address", "socket", "user", "init_file"}}},
+	}
+}
+
+func limitFields(l *topology.Limits) object {
+	return object{
+		{key: "cpus", value: processorsValue(&l.MilliCPUs), doc: "Processors, up to three decimals."},
+		{key: "memory", value: memoryValue(&l.MemoryMiB), doc: "Main memory."},
+	}
+}
+
+func (p *Population) fields() object {
+	return object{
+		{key: "accounts", value: integerValue(&p.Accounts, 1, 10_000_000), doc: "Accounts of ours."},
+		{key: "domain", value: domainValue(&p.Domain), doc: "The part after `@` of every account."},
+	}
+}
+
+func (w *Workload) fields() object {
+	return object{
+		{key: "profile", value: oneOf(&w.Profile, "berkeley-2008"), doc: "The day model: who sends when, and what."},
+		{key: "messages_per_day", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
+		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
+		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
+		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
+	}
+}
+
+func (c *ClientSpec) fields() object {
+	return object{
+		{key: "name", value: nameValue(&c.Name), required: true, doc: "Unique among the clients."},
+		{key: "kind", value: oneOf(&c.Kind, MTA, Webmail), required: true, doc: "An MTA asks for messages, a webmail machine for its users' actions."},
+		{key: "nodes", value: namesValue(&c.Nodes, 1, 48, "SQL nodes", nodeNameValue), fallback: "all SQL nodes, those on the host that is called as the client first", doc: "The SQL nodes that it asks, the preferred one first."},
+		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, or one that is kept until it breaks."},
+		{key: "connect_timeout", value: durationValue(&c.ConnectTimeout, time.Millisecond, 5*time.Minute), doc: "Until the node has greeted and let the client in."},
+		{key: "read_timeout", value: durationValue(&c.ReadTimeout, time.Millisecond, 5*time.Minute), doc: "Until a node that is asked must have answered."},
+		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included."},
+		{key: "backoff", value: orNone(&c.Backoff, durationValue(&c.Backoff, time.Millisecond, time.Minute)), doc: "Pause before the second round over `nodes`; it doubles with each further round."},
+		{key: "greylist_fallback", value: oneOf(&c.GreylistFallback, Defer, Accept), doc: "What an MTA does with a recipient when the database does not say whether to greylist it. Of no effect on webmail."},
+	}
+}
+
+func (f *FaultSpec) fields(load *time.Duration) object {
+	return object{
+		{key: "kind", value: oneOf(&f.Kind, Kill), required: true, doc: "`kill` ends the node's process with SIGKILL and later starts it from its own disk."},
+		{key: "target", value: nodeNameValue(&f.Target), required: true, doc: "The data node or SQL node that it happens to."},
+		{key: "at", value: instantValue(&f.At, load), required: true, doc: "Earliest time of the injection, in wall time. A share is rounded down to a millisecond and written out as a time."},
+		{key: "hold", value: orNone(&f.Hold, durationValue(&f.Hold, time.Millisecond, longest)), doc: "From when the fault has taken effect until its recovery starts. The recovery of every fault must start within the load."},
+	}
+}
+
+func (o *ObjectiveSpec) fields() object {
+	paths := []string{AllPaths}
+	for _, p := range reference.Paths {
+		paths = append(paths, p.String())
+	}
+	return object{
+		{key: "name", value: sentenceValue(&o.Name, 80), required: true, doc: "Unique among the objectives."},
+		{key: "path", value: oneOf(&o.Path, paths...), doc: "The path whose ops it counts."},
+		{key: "target", value: percentageValue(&o.TargetPPM), required: true, doc: "The share of ops that must be good: answered, if need be after a failed attempt."},
+		{key: "within", value: orNone(&o.Within, durationValue(&o.Within, time.Microsecond, 10*time.Minute)), doc: "Longest response time of a good op, from when it was intended to its end."},
+		{key: "degraded", value: oneOf(&o.Degraded, DegradedBad, DegradedGood), doc: "How an op counts for which the client used its fallback."},
+	}
+}
+
+func (b *Bounds) fields() object {
+	return object{
+		{key: "lag_p999", value: orNone(&b.LagP999, durationValue(&b.LagP999, time.Microsecond, time.Minute)), doc: "Dispatch lag of the generator, 99.9th percentile. A run past it is inconclusive."},
+		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Ops that may be under way at one time."},
+	}
+}

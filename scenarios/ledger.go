@@ -1,0 +1,144 @@
+package scenarios
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/workload"
+)
+
+// ledger remembers every acknowledged preference until it is read back. It
+// keeps, for each key, the values that may rightly stand there.
+type ledger struct {
+	mu   sync.Mutex
+	keys map[ledgerKey][]write
+}
+
+type ledgerKey struct{ user, key string }
+
+// write is one write of one key. An uncertain one may take effect at any time.
+type write struct {
+	value             string
+	dispatched, ended time.Duration
+	certain           bool
+}
+
+func newLedger() *ledger { return &ledger{keys: map[ledgerKey][]write{}} }
+
+// Acknowledge takes a write as it ends.
+func (l *ledger) Acknowledge(a workload.Acknowledged) {
+	if a.Operation != reference.SetPreference {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := ledgerKey{a.User, a.Key}
+	l.keys[k] = prune(append(l.keys[k], write{a.Value, a.Dispatched, a.At, a.Certain}))
+}
+
+// prune drops the writes that a later one has certainly replaced: those that
+// had ended before a certain write was dispatched. Writes that overlap may end
+// in either order.
+func prune(writes []write) []write {
+	latest := time.Duration(-1 << 62)
+	for _, w := range writes {
+		if w.certain {
+			latest = max(latest, w.dispatched)
+		}
+	}
+	return slices.DeleteFunc(writes, func(w write) bool { return w.certain && w.ended < latest })
+}
+
+// judge says what a value that was read back, or its absence, means.
+func judgeKey(writes []write, value string, found bool) results.LedgerVerdict {
+	for _, w := range writes {
+		if found && w.value == value {
+			return results.Verified
+		}
+	}
+	return results.Lost
+}
+
+// acknowledged says whether any write of a key was certain: without one nothing
+// was promised.
+func acknowledged(writes []write) bool {
+	return slices.ContainsFunc(writes, func(w write) bool { return w.certain })
+}
+
+// readBack reads every key that was acknowledged, in turn through each SQL
+// node, and hands what became of it to keep. A user that cannot be read through
+// one node is read through the others.
+func (l *ledger) readBack(ctx context.Context, target reference.Target, keep func(results.LedgerRow)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	users := map[string][]string{}
+	for k, writes := range l.keys {
+		if acknowledged(writes) {
+			users[k.user] = append(users[k.user], k.key)
+		}
+	}
+	reader := newRoundReader(target)
+	defer reader.close()
+	for _, user := range slices.Sorted(maps.Keys(users)) {
+		stored, err := reader.read(ctx, user)
+		slices.Sort(users[user])
+		for _, key := range users[user] {
+			verdict := results.LedgerUnknown
+			if err == nil {
+				value, found := stored[key]
+				verdict = judgeKey(l.keys[ledgerKey{user, key}], value, found)
+			}
+			keep(results.LedgerRow{User: user, Key: key, Verdict: verdict})
+		}
+	}
+}
+
+// roundReader reads users through all SQL nodes in turn.
+type roundReader struct {
+	target   reference.Target
+	nodes    []topology.Node
+	sessions map[topology.ID]reference.Session
+	next     int
+}
+
+func newRoundReader(target reference.Target) *roundReader {
+	return &roundReader{target: target, nodes: target.Topology().ByRole(topology.SQL), sessions: map[topology.ID]reference.Session{}}
+}
+
+func (r *roundReader) read(ctx context.Context, user string) (map[string]string, error) {
+	var lastErr error
+	for range r.nodes {
+		n := r.nodes[r.next%len(r.nodes)]
+		r.next++
+		session := r.sessions[n.ID]
+		if session == nil {
+			opened, err := r.target.Connect(ctx, n.ID, reference.ConnectOptions{ConnectTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second})
+			if err != nil {
+				lastErr = err
+				continue
+			}
+			session = opened
+			r.sessions[n.ID] = session
+		}
+		stored, err := session.Read(ctx, user)
+		if err == nil {
+			return stored, nil
+		}
+		lastErr = err
+		_ = session.Close() // given up either way
+		delete(r.sessions, n.ID)
+	}
+	return nil, lastErr
+}
+
+func (r *roundReader) close() {
+	for _, s := range r.sessions {
+		_ = s.Close() // only read from
+	}
+}

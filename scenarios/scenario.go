@@ -1,0 +1,274 @@
+// Package scenarios turns a scenario file into what a run needs: topology,
+// population, workload window, clients, fault plan, objectives and bounds. It
+// also conducts the run.
+//
+// A scenario file is YAML. Every field but a few has a default, and
+// [Scenario.YAML] writes all of them out, so that a recording says what was
+// asked for without the program that made it. docs/scenarios.md lists the
+// fields; it is generated from the same table that reads them (fields.go).
+package scenarios
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results"
+)
+
+// Scenario is one experiment, resolved: every default is filled in and every
+// name in it has been checked. Parse and Load make one; a Scenario made by hand
+// has not been checked.
+type Scenario struct {
+	Name           string // as in reports: a-z, 0-9 and '-'
+	Hypothesis     string // one sentence that the run may prove wrong
+	Seed           uint64 // of population, trace and fault plan
+	TopologySpec   TopologySpec
+	Population     Population
+	Workload       Workload
+	Clients        []ClientSpec // samples name them by index; 1 to 64
+	Faults         []FaultSpec  // in the order in which they are injected
+	ObjectiveSpecs []ObjectiveSpec
+	Bounds         Bounds
+}
+
+// TopologySpec is the cluster that a scenario asks for.
+type TopologySpec struct {
+	DataNodes int      // 1 to 48, a multiple of Replicas; data node i runs on host cyrus<i>
+	Replicas  int      // copies of each row, 1 to 4: NDB's NoOfReplicas
+	SQLHosts  []string // hosts that run a SQL node: sql1 on the first, and so on
+	Limits    NodeLimits
+	DataNode  map[string]string // parameters of [ndbd default], by their NDB names
+	SQLServer map[string]string // options of mysqld, by their names without leading dashes
+}
+
+// NodeLimits bounds what one node of each role may use of the machine.
+type NodeLimits struct {
+	Data, SQL, Management topology.Limits
+}
+
+// Population is whose mail it is.
+type Population struct {
+	Accounts int    // 1 to 10,000,000
+	Domain   string // a DNS name, the part after '@' of every account
+}
+
+// Workload is the slice of the virtual day that is replayed, and how fast.
+type Workload struct {
+	Profile        string        // name of the day model
+	MessagesPerDay int64         // offered by peers on the whole virtual day, retries apart
+	From           Start         // where on the virtual day the window begins
+	Duration       time.Duration // of the load, in wall time
+	Speed          int           // virtual seconds a wall second
+}
+
+// Span is how much of the virtual day the window covers.
+func (w Workload) Span() time.Duration { return w.Duration * time.Duration(w.Speed) }
+
+// Start is the virtual time at which a window begins.
+type Start struct {
+	BusiestHour bool          // at the beginning of the profile's busiest hour
+	TimeOfDay   time.Duration // since midnight, when BusiestHour is false
+}
+
+// ClientKind is what a client is.
+type ClientKind string
+
+// The kinds of client.
+const (
+	MTA     ClientKind = "mta"
+	Webmail ClientKind = "webmail"
+)
+
+// Connections is when a client opens a connection.
+type Connections string
+
+// The connection habits.
+const (
+	PerMessage Connections = "per-message" // a new one for each message or webmail action, as Exim does for each SMTP session
+	Persistent Connections = "persistent"  // kept until it breaks
+)
+
+// GreylistFallback is what an MTA does with a recipient when the database does
+// not answer whether to greylist it.
+type GreylistFallback string
+
+// The fallbacks.
+const (
+	Defer  GreylistFallback = "defer"  // the peer must come back: nothing is lost, mail is late
+	Accept GreylistFallback = "accept" // mail flows, spam with it
+)
+
+// ClientSpec is one machine of ours that asks the database, and its habits.
+type ClientSpec struct {
+	Name             string
+	Kind             ClientKind
+	Nodes            []string // names of SQL nodes, the preferred one first
+	Connections      Connections
+	ConnectTimeout   time.Duration // until the node has greeted and let the client in
+	ReadTimeout      time.Duration // until a node that is asked must have answered
+	Attempts         int           // statements that one op may take, the first included; 1 to 10
+	Backoff          time.Duration // pause before the second round over Nodes, doubled for each further one; 0 for none
+	GreylistFallback GreylistFallback
+}
+
+// FaultKind is what is done to a node.
+type FaultKind string
+
+// The kinds of fault.
+const (
+	Kill FaultKind = "kill" // SIGKILL; the node is started from its own disk after Hold
+)
+
+// FaultSpec is one fault of the plan. Faults run one after another: a fault
+// waits until the one before it has left the cluster redundant, so that At is
+// the earliest time of its injection.
+type FaultSpec struct {
+	Kind   FaultKind
+	Target string        // name of a data node or SQL node
+	At     time.Duration // wall time since the load began
+	Hold   time.Duration // from when the fault has taken effect until its recovery starts
+}
+
+// AllPaths is the path of an objective that counts the ops of every path.
+const AllPaths = "all"
+
+// ObjectiveSpec is an objective as the file words it.
+type ObjectiveSpec struct {
+	Name      string
+	Path      string        // "routing", "greylist", "preferences" or AllPaths
+	TargetPPM int64         // required share of good ops in millionths, 1 to 1,000,000
+	Within    time.Duration // bound on the response time, 0 for none
+	Degraded  Degraded
+}
+
+// Degraded is whether an objective counts a degraded op as good.
+type Degraded string
+
+// How degraded ops count.
+const (
+	DegradedBad  Degraded = "bad"
+	DegradedGood Degraded = "good"
+)
+
+// Bounds are limits of the generator. A run that passes LagP999 says nothing
+// about the cluster and is inconclusive.
+type Bounds struct {
+	LagP999  time.Duration // dispatch lag, 99.9th percentile; 0 for no limit
+	InFlight int           // ops under way at one time, at most
+}
+
+// Topology lays the nodes out on their hosts. It fails only for a Scenario that
+// Parse has not checked.
+func (s *Scenario) Topology() (topology.Topology, error) {
+	spec := s.TopologySpec
+	t, err := topology.New(topology.Shape{DataNodes: spec.DataNodes, Replicas: spec.Replicas, SQLHosts: spec.SQLHosts})
+	if err != nil {
+		return topology.Topology{}, fmt.Errorf("lay out the topology of scenario %s: %w", s.Name, err)
+	}
+	t.Limits = map[topology.Role]topology.Limits{
+		topology.Data:       spec.Limits.Data,
+		topology.SQL:        spec.Limits.SQL,
+		topology.Management: spec.Limits.Management,
+	}
+	t.DataNode = maps.Clone(spec.DataNode)
+	t.SQLServer = maps.Clone(spec.SQLServer)
+	return t, nil
+}
+
+// Objectives returns the objectives in the form in which runs are judged.
+func (s *Scenario) Objectives() []results.Objective {
+	objectives := make([]results.Objective, 0, len(s.ObjectiveSpecs))
+	for _, o := range s.ObjectiveSpecs {
+		path := o.Path
+		if path == AllPaths {
+			path = ""
+		}
+		objectives = append(objectives, results.Objective{
+			Name:      o.Name,
+			Path:      path,
+			TargetPPM: o.TargetPPM,
+			LatencyUS: o.Within.Microseconds(),
+			Degraded:  string(o.Degraded),
+		})
+	}
+	return objectives
+}
+
+// defaults is a scenario as it stands before its file is read. The default
+// topology is meant for a machine of 2 cores and 8 GiB: its nodes may use
+// 6.25 GiB of memory together, and share the cores.
+func defaults() *Scenario {
+	return &Scenario{
+		Seed: 1,
+		TopologySpec: TopologySpec{
+			DataNodes: 2,
+			Replicas:  2,
+			SQLHosts:  []string{"mta1", "webmail1"},
+			Limits: NodeLimits{
+				Data:       topology.Limits{MilliCPUs: 1000, MemoryMiB: 2048},
+				SQL:        topology.Limits{MilliCPUs: 1000, MemoryMiB: 1024},
+				Management: topology.Limits{MilliCPUs: 500, MemoryMiB: 256},
+			},
+			DataNode:  map[string]string{"DataMemory": "256M"},
+			SQLServer: map[string]string{},
+		},
+		Population: Population{Accounts: 70_000, Domain: "calmail.example"},
+		Workload: Workload{
+			Profile:        "berkeley-2008",
+			MessagesPerDay: 4_000_000,
+			From:           Start{BusiestHour: true},
+			Duration:       6 * time.Minute,
+			Speed:          1,
+		},
+		Faults: []FaultSpec{},
+		ObjectiveSpecs: []ObjectiveSpec{{
+			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad,
+		}},
+		Bounds: Bounds{LagP999: 50 * time.Millisecond, InFlight: 4096},
+	}
+}
+
+func defaultClient() ClientSpec {
+	return ClientSpec{
+		Connections:      PerMessage,
+		ConnectTimeout:   2 * time.Second,
+		ReadTimeout:      10 * time.Second,
+		Attempts:         3,
+		Backoff:          50 * time.Millisecond,
+		GreylistFallback: Defer,
+	}
+}
+
+func defaultFault() FaultSpec { return FaultSpec{Hold: 10 * time.Second} }
+
+func defaultObjective() ObjectiveSpec { return ObjectiveSpec{Path: AllPaths, Degraded: DegradedBad} }
+
+// defaultClients puts one client on each host that runs a SQL node.
+func defaultClients(sqlHosts []string) []ClientSpec {
+	var clients []ClientSpec
+	for _, host := range sqlHosts {
+		c := defaultClient()
+		c.Name, c.Kind = host, MTA
+		if strings.HasPrefix(host, "webmail") {
+			c.Kind, c.Connections = Webmail, Persistent
+		}
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+// preferOwnHost lists all SQL nodes for a client, the one on its own host first.
+func preferOwnHost(client string, nodes []topology.Node) []string {
+	var own, other []string
+	for _, n := range nodes {
+		if n.Host == client {
+			own = append(own, n.Name)
+		} else {
+			other = append(other, n.Name)
+		}
+	}
+	return append(own, other...)
+}

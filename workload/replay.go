@@ -1,0 +1,388 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/greylist"
+	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
+)
+
+// Acknowledged is a write that the target said it has done, or that may have
+// happened.
+//
+// For SetPreference, User, Key and Value are the preference. For CheckGreylist,
+// User is the recipient, Key the client's address, a space and the sender, and
+// Value the virtual time of the check in Unix seconds: the triplet is stored
+// and was last seen then or later.
+type Acknowledged struct {
+	Operation        reference.Operation
+	User, Key, Value string
+	Dispatched       time.Duration // of the first attempt, since the anchor: writes of one key that overlap may end in either order
+	At               time.Duration // when the op ended, since the anchor
+	Certain          bool          // false if it may or may not have happened
+}
+
+// AckSink takes acknowledged writes as they end, from many goroutines.
+type AckSink interface {
+	Acknowledge(a Acknowledged)
+}
+
+// The steps of a session in wall time, whatever the speed: a peer and a user
+// need their time. The ops of a session are intended at these offsets, and each
+// is dispatched then or when the op before it has ended, whichever is later.
+// All assumed.
+const (
+	// RCPT command r (from 0) asks for its route at r*recipientStep and for its
+	// greylisting at recipientStep/2 after that.
+	recipientStep = 20 * time.Millisecond
+	// The message is delivered by a process of its own, deliveryAfter after the
+	// last RCPT command's step. Recipient j of those accepted, from 0, asks for
+	// its route deliveryStep*j after that.
+	deliveryAfter = 200 * time.Millisecond
+	deliveryStep  = 5 * time.Millisecond
+	// An options form is saved by a request of its own, saveAfter after the
+	// login, key k at saveStep*k after that.
+	saveAfter = time.Second
+	saveStep  = 5 * time.Millisecond
+)
+
+// Replay performs a trace in open loop. All fields must be set but Ledger.
+type Replay struct {
+	Trace    *Trace
+	Clients  []Client // samples name them by index; 1 to 255
+	Target   Connector
+	Recorder Recorder
+	Ledger   AckSink       // nil if nobody wants to know
+	Anchor   time.Time     // from time.Now, so that it has a monotonic reading
+	Start    time.Duration // when the window's first microsecond is due, since the anchor
+	Speed    int           // virtual seconds a wall second, 1 or more
+	Day      time.Time     // midnight of the virtual day
+	// MaxInFlight bounds the sessions that are under way, 1 or more. When all
+	// are, the pacer waits and then starts what is late at once; late ops keep
+	// their intended time, so that the wait shows as queue latency.
+	MaxInFlight int
+	// Drain is how long the sessions under way may go on when the trace or the
+	// context has ended, before they are cut short; above 0. An op that is cut
+	// short is recorded as what it then is: Failed, Degraded or Unknown.
+	Drain time.Duration
+
+	counters counters
+}
+
+// Stats is how far a replay is. A session is a message or a webmail action.
+type Stats struct {
+	Offered  int64              // sessions whose time came
+	Started  int64              // of these, those that were not held back when the replay was ended
+	Ended    int64              // of these, those that are over
+	CutShort int64              // of these, those that the end of the drain cut short
+	Waited   int64              // sessions that found MaxInFlight others under way and had to wait
+	Ops      [Unknown + 1]int64 // ops that ended, by outcome
+}
+
+// InFlight is how many sessions are under way.
+func (s Stats) InFlight() int64 { return s.Started - s.Ended }
+
+type counters struct {
+	offered, started, ended, cutShort, waited atomic.Int64
+	ops                                       [Unknown + 1]atomic.Int64
+}
+
+// Stats reads the counters, also while Run is at work. They are read one after
+// another, ends before starts, so that no more sessions end than start.
+func (r *Replay) Stats() Stats {
+	var s Stats
+	for o := range s.Ops {
+		s.Ops[o] = r.counters.ops[o].Load()
+	}
+	s.CutShort = r.counters.cutShort.Load()
+	s.Ended = r.counters.ended.Load()
+	s.Started = r.counters.started.Load()
+	s.Waited = r.counters.waited.Load()
+	s.Offered = r.counters.offered.Load()
+	return s
+}
+
+// Validate names the field that is out of its range.
+func (r *Replay) Validate() error {
+	for _, rule := range []struct {
+		ok   bool
+		text string
+	}{
+		{r.Trace != nil, "Trace is nil"},
+		{r.Target != nil, "Target is nil"},
+		{r.Recorder != nil, "Recorder is nil"},
+		{!r.Anchor.IsZero(), "Anchor is not set"},
+		{!r.Day.IsZero(), "Day is not set"},
+		{r.Speed >= 1, fmt.Sprintf("Speed is %d, must be 1 or more", r.Speed)},
+		{r.MaxInFlight >= 1, fmt.Sprintf("MaxInFlight is %d, must be 1 or more", r.MaxInFlight)},
+		{r.Drain > 0, fmt.Sprintf("Drain is %v, must be above 0", r.Drain)},
+		{len(r.Clients) >= 1 && len(r.Clients) <= 255, fmt.Sprintf("Clients has %d, must have 1 to 255", len(r.Clients))},
+	} {
+		if !rule.ok {
+			return errors.New("replay: " + rule.text)
+		}
+	}
+	kinds := map[Kind]bool{}
+	for _, c := range r.Clients {
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("replay: %w", err)
+		}
+		kinds[c.Kind] = true
+	}
+	switch {
+	case r.Trace.Messages() > 0 && !kinds[MTA]:
+		return fmt.Errorf("replay: Clients has no MTA for the trace's %d messages", r.Trace.Messages())
+	case r.Trace.Actions() > 0 && !kinds[Webmail]:
+		return fmt.Errorf("replay: Clients has no webmail machine for the trace's %d actions", r.Trace.Actions())
+	}
+	return nil
+}
+
+// Run performs the trace and returns when every session is over. When ctx ends
+// it starts nothing more, drains, and returns an error that wraps ctx's cause if
+// part of the trace was not started. A Replay runs once.
+func (r *Replay) Run(ctx context.Context) (Stats, error) {
+	if err := r.Validate(); err != nil {
+		return Stats{}, err
+	}
+	machines := map[Kind][]*machine{}
+	for i, c := range r.Clients {
+		m := newMachine(c, i, r.Target, r.Anchor)
+		defer m.closeIdle()
+		machines[c.Kind] = append(machines[c.Kind], m)
+	}
+
+	// Sessions outlive ctx until the drain is over.
+	working, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var sessions sync.WaitGroup
+	slots := make(chan struct{}, r.MaxInFlight)
+	for item := range r.ahead(ctx) {
+		intended := r.intended(item.At)
+		if !sleep(ctx, intended-time.Since(r.Anchor)) {
+			break
+		}
+		r.counters.offered.Add(1)
+		if !r.takeSlot(ctx, slots) {
+			break
+		}
+		r.counters.started.Add(1)
+		sessions.Go(func() {
+			r.perform(working, machines, item, intended)
+			r.counters.ended.Add(1)
+			<-slots
+		})
+	}
+
+	over := make(chan struct{})
+	go func() {
+		sessions.Wait()
+		close(over)
+	}()
+	drained := time.NewTimer(r.Drain)
+	defer drained.Stop()
+	select {
+	case <-over:
+	case <-drained.C:
+		cut()
+		<-over
+	}
+	stats := r.Stats()
+	if whole := r.Trace.Messages() + r.Trace.Actions(); stats.Started < whole {
+		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", stats.Started, whole, context.Cause(ctx))
+	}
+	return stats, nil
+}
+
+// ahead makes items while the pacer sleeps, so that making a minute of them
+// does not delay the first.
+func (r *Replay) ahead(ctx context.Context) <-chan Item {
+	items := make(chan Item, 1024)
+	go func() {
+		defer close(items)
+		for item := range r.Trace.All() {
+			select {
+			case items <- item:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return items
+}
+
+// intended maps virtual to wall time.
+func (r *Replay) intended(at time.Duration) time.Duration {
+	return r.Start + (at-r.Trace.window.From)/time.Duration(r.Speed)
+}
+
+func (r *Replay) takeSlot(ctx context.Context, slots chan<- struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+	}
+	r.counters.waited.Add(1)
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item Item, intended time.Duration) {
+	kind, number := MTA, uint64(0)
+	if item.Message != nil {
+		number = item.Message.Number
+	} else {
+		kind, number = Webmail, item.Action.Number
+	}
+	d := newDraws(r.Trace.seed, streamClient, number)
+	m := machines[kind][d.below(len(machines[kind]))]
+	s := session{
+		replay: r, process: process{machine: m}, intended: intended,
+		sample: Sample{Message: number, Client: m.index, Virtual: item.At},
+	}
+	if item.Message != nil {
+		s.receive(ctx, item.Message)
+	} else {
+		s.login(ctx, item.Action)
+	}
+	s.end()
+	if ctx.Err() != nil {
+		r.counters.cutShort.Add(1)
+	}
+}
+
+// session is a message or an action under way.
+type session struct {
+	replay *Replay
+	process
+	intended time.Duration // of the session, since the anchor
+	sample   Sample        // of the op at hand; the recorder does not keep it
+}
+
+// op performs one op at an offset from the session's intended time and records
+// it. asked is false if ctx ended before it could be asked.
+func (s *session) op(ctx context.Context, offset time.Duration, recipient int, op reference.Operation, ask question) (verdict uint8, outcome Outcome, asked bool) {
+	intended := s.intended + offset
+	if !sleep(ctx, intended-s.now()) {
+		return 0, 0, false
+	}
+	verdict, outcome = s.do(ctx, op, ask)
+	s.sample.Recipient, s.sample.Operation, s.sample.Intended = uint16(recipient), op, intended
+	s.sample.Answer, s.sample.Outcome, s.sample.Attempts = verdict, outcome, s.attempts
+	s.replay.counters.ops[outcome].Add(1)
+	s.replay.Recorder.Record(&s.sample)
+	return verdict, outcome, true
+}
+
+// acknowledge tells the ledger of the write that op has just performed, if it
+// happened or may have.
+func (s *session) acknowledge(outcome Outcome, a Acknowledged) {
+	a.Certain = outcome == OK || outcome == Retried
+	if s.replay.Ledger == nil || !a.Certain && outcome != Unknown {
+		return
+	}
+	a.Operation = s.sample.Operation
+	a.Dispatched, a.At = s.attempts[0].Dispatched, s.attempts[len(s.attempts)-1].Ended
+	s.replay.Ledger.Acknowledge(a)
+}
+
+// receive is what Exim's RCPT ACL asks for each recipient, one after another
+// (is there such an address? is it greylisted?), and then what its routers ask
+// at the delivery.
+func (s *session) receive(ctx context.Context, m *Message) {
+	var accepted []int
+	for i, address := range m.Recipients {
+		offset := time.Duration(i) * recipientStep
+		ok, asked := s.recipient(ctx, offset, i, address, m)
+		if !asked {
+			return
+		}
+		if ok {
+			accepted = append(accepted, i)
+		}
+	}
+	s.end()
+	for j, i := range accepted {
+		offset := time.Duration(len(m.Recipients))*recipientStep + deliveryAfter + time.Duration(j)*deliveryStep
+		if _, _, asked := s.route(ctx, offset, i, m.Recipients[i]); !asked {
+			return
+		}
+	}
+}
+
+// recipient is one RCPT command.
+func (s *session) recipient(ctx context.Context, offset time.Duration, i int, address string, m *Message) (accepted, asked bool) {
+	verdict, outcome, asked := s.route(ctx, offset, i, address)
+	if !asked {
+		return false, false
+	}
+	if outcome != OK && outcome != Retried {
+		return false, true // 451: the peer will come back
+	}
+	if verdict == routing.Unknown {
+		return false, true // 550
+	}
+	now := s.replay.Day.Add(m.At)
+	grey, outcome, asked := s.op(ctx, offset+recipientStep/2, i, reference.CheckGreylist, func(ctx context.Context, target reference.Session) (uint8, error) {
+		answer, err := target.Check(ctx, greylist.Request{Client: m.Client, Sender: m.Sender, Recipient: address, Now: now})
+		return uint8(answer.Verdict), err
+	})
+	if !asked {
+		return false, false
+	}
+	s.acknowledge(outcome, Acknowledged{User: address, Key: m.Client.String() + " " + m.Sender, Value: strconv.FormatInt(now.Unix(), 10)})
+	if outcome == OK || outcome == Retried {
+		return !greylist.Verdict(grey).Defers(), true
+	}
+	return s.Policy.FailOpen, true
+}
+
+func (s *session) route(ctx context.Context, offset time.Duration, i int, address string) (routing.Verdict, Outcome, bool) {
+	verdict, outcome, asked := s.op(ctx, offset, i, reference.Route, func(ctx context.Context, target reference.Session) (uint8, error) {
+		answer, err := target.Route(ctx, address)
+		return uint8(answer.Verdict), err
+	})
+	return routing.Verdict(verdict), outcome, asked
+}
+
+// login reads all preferences and may save a form. SquirrelMail aborts a page
+// at the first database error (functions/db_prefs.php): without preferences no
+// form is shown, and the rest of a form is not saved.
+func (s *session) login(ctx context.Context, a *Action) {
+	_, outcome, asked := s.op(ctx, 0, 0, reference.ReadPreferences, func(ctx context.Context, target reference.Session) (uint8, error) {
+		stored, err := target.Read(ctx, a.User)
+		if len(stored) == 0 {
+			return uint8(preferences.Empty), err
+		}
+		return uint8(preferences.Found), err
+	})
+	if !asked || outcome != OK && outcome != Retried {
+		return
+	}
+	s.end()
+	for k, save := range a.Saves {
+		offset := saveAfter + time.Duration(k)*saveStep
+		_, outcome, asked := s.op(ctx, offset, k, reference.SetPreference, func(ctx context.Context, target reference.Session) (uint8, error) {
+			return uint8(preferences.Saved), target.Set(ctx, a.User, save.Key, save.Value)
+		})
+		if !asked {
+			return
+		}
+		s.acknowledge(outcome, Acknowledged{User: a.User, Key: save.Key, Value: save.Value})
+		if outcome != OK && outcome != Retried {
+			return
+		}
+	}
+}
