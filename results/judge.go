@@ -363,7 +363,7 @@ func (j *judge) nodeResults() map[string]NodeResult {
 func (j *judge) errorCounts() []ErrorCount {
 	counts := []ErrorCount{}
 	for k, n := range j.errors {
-		counts = append(counts, ErrorCount{Class: className(k.class), MySQL: k.mysql, NDB: k.ndb, Attempts: n})
+		counts = append(counts, ErrorCount{Class: k.class.String(), MySQL: k.mysql, NDB: k.ndb, Attempts: n})
 	}
 	slices.SortFunc(counts, func(a, b ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.Class, b.Class),

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-
-	"github.com/mailbench/mailbench/reference/ndberr"
 )
 
 // RunSchema names the layout of run.json.
@@ -221,34 +219,4 @@ func marshalIndent(v any) ([]byte, error) {
 	e.SetIndent("", "  ")
 	err := e.Encode(v)
 	return b.Bytes(), err
-}
-
-// className spells a class of errors as run.json does.
-func className(c ndberr.Class) string {
-	switch c {
-	case ndberr.Connect:
-		return "connect"
-	case ndberr.Broken:
-		return "broken"
-	case ndberr.Timeout:
-		return "timeout"
-	case ndberr.Temporary:
-		return "temporary"
-	case ndberr.LockTimeout:
-		return "lock_timeout"
-	case ndberr.NoCluster:
-		return "no_cluster"
-	case ndberr.NoAnswer:
-		return "no_answer"
-	case ndberr.Committed:
-		return "committed"
-	case ndberr.ShuttingDown:
-		return "shutting_down"
-	case ndberr.NotReady:
-		return "not_ready"
-	case ndberr.Permanent:
-		return "permanent"
-	default:
-		return "other"
-	}
 }

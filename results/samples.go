@@ -24,10 +24,10 @@ const (
 	fileHeaderSize = len(samplesMagic) + 4
 
 	blockHeaderSize = 16
-	maxPayload      = 16 << 20 // bytes of one block, compressed or not
-	maxAttempts     = 1000     // of one op
-	minSampleSize   = 14       // bytes of the shortest encoded sample
-	minAttemptSize  = 4        // bytes of the shortest encoded attempt
+	maxPayload      = 1 << 20 // bytes of one block, compressed or not; a full one has 0.7 MiB at worst
+	maxAttempts     = 1000    // of one op
+	minSampleSize   = 14      // bytes of the shortest encoded sample
+	minAttemptSize  = 4       // bytes of the shortest encoded attempt
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

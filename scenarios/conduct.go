@@ -191,7 +191,7 @@ func (c *Conductor) record(ctx context.Context, docker *client.Client, target *c
 	anchor := time.Now().Add(lead)
 	manifest := p.manifest(target.RunID(), anchor)
 	manifest.Image = results.Image{Name: found.Name, ID: found.ID}
-	manifest.Version, manifest.Host = versions(ctx, docker, c.Version), hostFacts()
+	manifest.Version, manifest.Host = versions(ctx, docker, target, c.Version), hostFacts()
 	recording, err := results.Create(c.Dir, manifest, p.Scenario.YAML())
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func (c *Conductor) record(ctx context.Context, docker *client.Client, target *c
 	runner := &chaos.Runner{
 		Plan: p.Faults, Faults: chaos.Builder(target), Sink: sinks, Journal: journal, Anchor: anchor,
 	}
-	c.say("run: %s for %s, recording in %s", p.Scenario.Name, p.Scenario.Workload.Duration, c.Dir)
+	c.say("run: %s for %s, recording in %s", p.Scenario.Name, formatDuration(p.Scenario.Workload.Duration), c.Dir)
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	var watchers errgroup.Group
@@ -329,10 +329,13 @@ func counterRow(at time.Duration, stats workload.Stats) results.CounterRow {
 }
 
 // versions names the programs that took part.
-func versions(ctx context.Context, docker *client.Client, own string) map[string]string {
+func versions(ctx context.Context, docker *client.Client, target *cluster.Cluster, own string) map[string]string {
 	v := map[string]string{"mailbench": own, "go": runtime.Version()}
 	if info, err := docker.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
 		v["engine"] = info.Version
+	}
+	if ndb, err := target.Version(ctx); err == nil {
+		v["cluster"] = ndb
 	}
 	return v
 }

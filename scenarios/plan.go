@@ -118,7 +118,7 @@ trace       sha256 %s
 plan        sha256 %s
 
 hosts and nodes
-`, s.Name, s.Hypothesis, s.Seed, clock(window.From), clock(window.From+window.Duration), s.Workload.Duration, s.Workload.Speed,
+`, s.Name, s.Hypothesis, s.Seed, clock(window.From), clock(window.From+window.Duration), formatDuration(s.Workload.Duration), s.Workload.Speed,
 		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.SHA256(), p.Faults.SHA256()); err != nil {
 		return err
 	}

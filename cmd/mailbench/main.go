@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,14 +14,26 @@ import (
 var version = "unknown"
 
 func main() {
-	os.Exit(run(os.Args[1:]))
+	os.Exit(execute(untilInterrupt(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run performs a command line. The first interrupt ends the command's context,
-// upon which it drains and heals; the second ends the process at once.
-func run(args []string) int {
+// execute performs a command line and returns the exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintln(stderr, "mailbench: "+err.Error())
+	}
+	return exitCode(err)
+}
+
+// untilInterrupt returns a context that the first interrupt ends, upon which a
+// command drains and heals. The second interrupt ends the process at once.
+func untilInterrupt() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -31,13 +44,5 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "\nmailbench: aborted; undo what is left with: mailbench heal")
 		os.Exit(exitUnhealed)
 	}()
-	root := newRoot()
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		if text := err.Error(); text != "" {
-			fmt.Fprintln(os.Stderr, "mailbench: "+text)
-		}
-	}
-	return exitCode(err)
+	return ctx
 }

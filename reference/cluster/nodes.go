@@ -283,6 +283,17 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 	return nil
 }
 
+// Version asks the management server what it is, such as "mysql-9.7.4 ndb-9.7.4".
+func (c *Cluster) Version(ctx context.Context) (string, error) {
+	session, err := mgm.Dial(ctx, c.managementAddress(), mgm.Options{})
+	if err != nil {
+		return "", err
+	}
+	defer session.Close()
+	v, err := session.Version(ctx)
+	return v.Text, err
+}
+
 // NodeState is what status shows of one node.
 type NodeState struct {
 	Node      topology.Node

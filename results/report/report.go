@@ -274,10 +274,16 @@ func rest(run *results.Run) section {
 		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
 			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
 	}
+	lag, cpu := "not known", "not known"
+	if run.Generator.LagP999US != nil {
+		lag = "99.9 % of messages began within " + micros(*run.Generator.LagP999US) + " of their time"
+	}
+	if run.Generator.CPUUSPerOp != nil {
+		cpu = tenth(run.Generator.CPUUSPerOp) + " µs an op"
+	}
 	return section{title: "Run", notes: []string{
 		ledger,
-		fmt.Sprintf("Generator: 99.9 %% of messages began within %s of their time; %s µs of CPU an op.",
-			microsOr(run.Generator.LagP999US), tenth(run.Generator.CPUUSPerOp)),
+		"Generator's lag: " + lag + "; its CPU time: " + cpu + ".",
 		fmt.Sprintf("Repeat it: mailbench run %s --seed %d", results.ScenarioFile, run.Seed),
 	}}
 }

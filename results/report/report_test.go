@@ -175,7 +175,7 @@ func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 		}
 		return all
 	}
-	if read() != read() {
+	if first, second := read(), read(); first != second {
 		t.Error("the second report is another")
 	}
 	entries, err := os.ReadDir(dir)

@@ -21,6 +21,7 @@ import (
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/sqlnode"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/moby/moby/client"
 )
 
 // RunID is the run id of the shared cluster.
@@ -29,9 +30,9 @@ const RunID = "test"
 // startTimeout includes building the image where there is none.
 const startTimeout = 30 * time.Minute
 
-// Shared returns the shared cluster. Without a container engine the test fails
-// where CI is set, and is skipped elsewhere; both say why. With -short it is
-// skipped.
+// Shared returns the shared cluster, which the test must leave whole. Without a
+// container engine the test fails where CI is set, and is skipped elsewhere;
+// both say why. With -short it is skipped.
 func Shared(t testing.TB) *cluster.Cluster {
 	t.Helper()
 	return get(t, syscall.LOCK_SH)
@@ -45,35 +46,55 @@ func Exclusive(t testing.TB) *cluster.Cluster {
 	return get(t, syscall.LOCK_EX)
 }
 
-func get(t testing.TB, use int) *cluster.Cluster {
+// Alone returns a client of the container engine while no other test uses a
+// cluster, for a test that starts one of its own.
+func Alone(t testing.TB) *client.Client {
+	t.Helper()
+	docker := connect(t)
+	hold(t, syscall.LOCK_EX)
+	return docker
+}
+
+// connect fails or skips the test where there is no engine, and says why.
+func connect(t testing.TB) *client.Client {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a real cluster: skipped by -short")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	docker, err := engine.Connect(ctx)
-	var unavailable *engine.UnavailableError
-	if errors.As(err, &unavailable) && os.Getenv("CI") == "" {
-		t.Skipf("needs a real cluster: %v", err)
-	}
+	docker, err := engine.Connect(t.Context())
 	if err != nil {
+		if os.Getenv("CI") == "" {
+			t.Skipf("needs a real cluster: %v", err)
+		}
 		t.Fatalf("needs a real cluster: %v", err)
 	}
 	t.Cleanup(func() { _ = docker.Close() })
+	return docker
+}
 
-	// Test binaries of several packages run at once: one of them starts it, and
-	// those that break it wait for the others.
+// hold takes the lock on the use of clusters until the test ends. Test binaries
+// of several packages run at once; those that break a cluster wait for the
+// others.
+func hold(t testing.TB, use int) {
+	t.Helper()
 	release, err := lock(filepath.Join(os.TempDir(), "mailbench-clustertest-use.lock"), use)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(release)
+}
+
+func get(t testing.TB, use int) *cluster.Cluster {
+	t.Helper()
+	docker := connect(t)
+	hold(t, use)
 	unlock, err := lock(filepath.Join(os.TempDir(), "mailbench-clustertest-start.lock"), syscall.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
 	c, err := cluster.Attach(ctx, docker, RunID)
 	if err == nil {
 		return c
