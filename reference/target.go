@@ -44,16 +44,17 @@ type Operation uint8
 
 // The operations.
 const (
-	Route Operation = iota + 1
-	CheckGreylist
-	ReadPreferences
-	SetPreference
+	Route           Operation = iota + 1 // at RCPT: is there such an address?
+	CheckGreylist                        // at RCPT, after Route
+	ReadPreferences                      // at a login
+	SetPreference                        // when a form is saved
+	RouteDelivery                        // at the delivery of an accepted message: where to?
 )
 
 // Path returns the path that an operation belongs to.
 func (o Operation) Path() Path {
 	switch o {
-	case Route:
+	case Route, RouteDelivery:
 		return Routing
 	case CheckGreylist:
 		return Greylist
@@ -78,6 +79,8 @@ func (o Operation) String() string {
 		return "read"
 	case SetPreference:
 		return "set"
+	case RouteDelivery:
+		return "deliver"
 	default:
 		return "none"
 	}

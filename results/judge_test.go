@@ -453,3 +453,38 @@ func BenchmarkJudge(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(samples)*b.N)/b.Elapsed().Seconds(), "samples/s")
 }
+
+// A message begins once, however often its address is routed.
+func TestADeliveryIsNoNewMessage(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "all", TargetPPM: 990_000}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
+	for message := range uint64(10) {
+		at := time.Duration(message) * sec
+		for _, o := range []reference.Operation{reference.Route, reference.CheckGreylist, reference.RouteDelivery} {
+			s := op(message, o, 1, sql1, at, ms)
+			r.Record(&s)
+		}
+	}
+	r.Event(chaos.Event{At: 10 * sec, Kind: chaos.KindPhase, Name: "drain"})
+	if err := r.Close(EndOfRun{At: 10 * sec, Reason: Completed}); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := Judge(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Trace.Started != 10 || run.OfferedPerSecond.String() != "1.000000" || run.Trace.OpsPerMessage.String() != "3.000000" {
+		t.Errorf("started %d, %s a second, %s ops a message; want 10, 1, 3", run.Trace.Started, run.OfferedPerSecond, run.Trace.OpsPerMessage)
+	}
+	if run.Paths["routing"].Count != 20 {
+		t.Errorf("%d ops on the path routing, want 20", run.Paths["routing"].Count)
+	}
+}

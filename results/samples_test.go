@@ -70,7 +70,7 @@ func TestSamplesThatCannotBeKept(t *testing.T) {
 		want   string
 	}{
 		{"no operation", func(s *workload.Sample) { s.Operation = 0 }, "operation 0 is not known"},
-		{"an operation to come", func(s *workload.Sample) { s.Operation = 5 }, "operation 5 is not known"},
+		{"an operation to come", func(s *workload.Sample) { s.Operation = 99 }, "operation 99 is not known"},
 		{"an outcome to come", func(s *workload.Sample) { s.Outcome = 9 }, "outcome 9 is not known"},
 		{"no attempt", func(s *workload.Sample) { s.Attempts = nil }, "sample has 0 attempts, must be 1 to 1000"},
 		{"too many attempts", func(s *workload.Sample) { s.Attempts = make([]workload.Attempt, 1001) }, "sample has 1001 attempts, must be 1 to 1000"},

@@ -85,7 +85,7 @@ func (m *meter) Event(e chaos.Event) {
 func (m *meter) second(elapsed time.Duration, offered int64) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	line := fmt.Sprintf("%4ds %4d msg/s %5d op/s  p50 %s p99 %s max %s  budget %s",
+	line := fmt.Sprintf("%4ds offered %d/s, done %d op/s, p50 %s p99 %s max %s, budget %s",
 		int(elapsed.Round(time.Second).Seconds()), offered-m.offered, m.done,
 		short(m.responses.ValueAtQuantile(50)), short(m.responses.ValueAtQuantile(99)), short(m.responses.Max()),
 		m.budgetLeft(elapsed))

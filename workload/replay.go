@@ -316,7 +316,7 @@ func (s *session) receive(ctx context.Context, m *Message) {
 	s.end()
 	for j, i := range accepted {
 		offset := time.Duration(len(m.Recipients))*recipientStep + deliveryAfter + time.Duration(j)*deliveryStep
-		if _, _, asked := s.route(ctx, offset, i, m.Recipients[i]); !asked {
+		if _, _, asked := s.route(ctx, reference.RouteDelivery, offset, i, m.Recipients[i]); !asked {
 			return
 		}
 	}
@@ -324,7 +324,7 @@ func (s *session) receive(ctx context.Context, m *Message) {
 
 // recipient is one RCPT command.
 func (s *session) recipient(ctx context.Context, offset time.Duration, i int, address string, m *Message) (accepted, asked bool) {
-	verdict, outcome, asked := s.route(ctx, offset, i, address)
+	verdict, outcome, asked := s.route(ctx, reference.Route, offset, i, address)
 	if !asked {
 		return false, false
 	}
@@ -349,8 +349,8 @@ func (s *session) recipient(ctx context.Context, offset time.Duration, i int, ad
 	return s.Policy.FailOpen, true
 }
 
-func (s *session) route(ctx context.Context, offset time.Duration, i int, address string) (routing.Verdict, Outcome, bool) {
-	verdict, outcome, asked := s.op(ctx, offset, i, reference.Route, func(ctx context.Context, target reference.Session) (uint8, error) {
+func (s *session) route(ctx context.Context, op reference.Operation, offset time.Duration, i int, address string) (routing.Verdict, Outcome, bool) {
+	verdict, outcome, asked := s.op(ctx, offset, i, op, func(ctx context.Context, target reference.Session) (uint8, error) {
 		answer, err := target.Route(ctx, address)
 		return uint8(answer.Verdict), err
 	})

@@ -199,13 +199,13 @@ func TestOneMessageOrLogin(t *testing.T) {
 		acks     []ack
 	}{
 		{"a known triplet passes and the message is routed once more at its delivery", mta(1, 2), routing.Local, greylist.Pass, nil, nil,
-			[]string{"route ok 1", "check ok 1", "route ok 1"}, []ack{checked}},
+			[]string{"route ok 1", "check ok 1", "deliver ok 1"}, []ack{checked}},
 		{"a new triplet is deferred and nothing is delivered", mta(1, 2), routing.Local, greylist.New, nil, nil,
 			[]string{"route ok 1", "check ok 1"}, []ack{checked}},
 		{"an unknown recipient is rejected and not greylisted", mta(1, 2), routing.Unknown, greylist.New, nil, nil,
 			[]string{"route ok 1"}, nil},
 		{"a client whose node refuses connections asks the next one, each time anew", mta(1, 2), routing.Local, greylist.Pass, []topology.ID{1}, nil,
-			[]string{"route retried 1 2", "check retried 1 2", "route retried 1 2"}, []ack{checked}},
+			[]string{"route retried 1 2", "check retried 1 2", "deliver retried 1 2"}, []ack{checked}},
 		{"with all nodes down there is no route, so greylisting is not asked", mta(1, 2), routing.Local, greylist.Pass, []topology.ID{1, 2}, nil,
 			[]string{"route failed 1 2"}, nil},
 		{"a client goes round its nodes until its attempts are used up", rounds, routing.Local, greylist.Pass, []topology.ID{1, 2}, nil,
@@ -219,7 +219,7 @@ func TestOneMessageOrLogin(t *testing.T) {
 		{"a greylist check that was aborted everywhere fails closed", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errTemporary, errTemporary},
 			[]string{"route ok 1", "check failed 1 2"}, nil},
 		{"a greylist check that was aborted everywhere fails open where the client says so", failOpen, routing.Local, greylist.New, nil, []error{nil, errTemporary, errTemporary},
-			[]string{"route ok 1", "check degraded 1 2", "route ok 1"}, nil},
+			[]string{"route ok 1", "check degraded 1 2", "deliver ok 1"}, nil},
 		{"a greylist check without an answer may have happened", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errTemporary, errNoAnswer},
 			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false}}},
 		{"a later attempt that failed for certain does not undo an earlier one", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errBroken, errTemporary},
@@ -580,7 +580,7 @@ func TestRecipientsAreAskedOneAfterAnother(t *testing.T) {
 		}
 		want := []string{
 			"route 0 at 0s", "check 0 at 10ms", "route 1 at 20ms", "check 1 at 30ms", "route 2 at 40ms", "check 2 at 50ms",
-			"route 0 at 260ms", "route 1 at 265ms", "route 2 at 270ms",
+			"deliver 0 at 260ms", "deliver 1 at 265ms", "deliver 2 at 270ms",
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %q, want %q", got, want)

@@ -8,6 +8,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
 )
 
@@ -40,6 +41,7 @@ func exitCode(err error) int {
 		usage       usageError
 		interrupted *scenarios.InterruptedError
 		input       *scenarios.InputError
+		recording   *report.UnreadableError
 		noEngine    *engine.UnavailableError
 		noImage     *image.BuildError
 		noCluster   *scenarios.StartError
@@ -55,7 +57,7 @@ func exitCode(err error) int {
 		return results.ExitCode(verdict.verdict)
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &input):
+	case errors.As(err, &input), errors.As(err, &recording):
 		return exitInput
 	case errors.As(err, &noEngine), errors.As(err, &noImage), errors.As(err, &noCluster), errors.Is(err, cluster.ErrNoCluster):
 		return exitUnavailable

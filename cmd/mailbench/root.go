@@ -12,6 +12,9 @@ import (
 	"golang.org/x/term"
 )
 
+// near is how many letters a word may differ in and still be suggested.
+const near = 2
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mailbench",
@@ -34,10 +37,10 @@ Every flag can be given as an environment variable: --image as MAILBENCH_IMAGE.`
 	root.AddCommand(newRun(), newPlan(), newScenarios(), newReport(), newCluster(), newHeal(), newVersion())
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {
-			c.Args, c.RunE = arguments(cobra.NoArgs), unknownSubcommand
+			c.Args, c.RunE, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownSubcommand, near
 		}
 	}
-	root.Args, root.RunE = cobra.ArbitraryArgs, unknownSubcommand
+	root.Args, root.RunE, root.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownSubcommand, near
 	return root
 }
 
@@ -46,11 +49,11 @@ func unknownSubcommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return c.Help()
 	}
-	message := fmt.Sprintf("unknown command %q", args[0])
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		message += "; did you mean " + strings.Join(near, " or ") + "?"
+	hint := ""
+	if names := c.SuggestionsFor(args[0]); len(names) > 0 {
+		hint = "did you mean " + strings.Join(names, " or ") + "? "
 	}
-	return usageError{fmt.Errorf("%s see: %s --help", message+";", c.CommandPath())}
+	return usageError{fmt.Errorf("unknown command %q; %ssee: %s --help", args[0], hint, c.CommandPath())}
 }
 
 // arguments makes a mistake in the number of arguments a usage error.

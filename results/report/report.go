@@ -23,17 +23,31 @@ const (
 	SummaryFile = "summary.md"
 )
 
+// UnreadableError says that a directory holds no recording, or one that was
+// altered.
+type UnreadableError struct {
+	Dir string
+	Err error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("%s cannot be judged: %v; name a run directory that mailbench run has written", e.Dir, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
 // Write judges the recording in dir and writes run.json, latency.hlog and
 // summary.md beside it, in place of older ones. The same recording makes the
-// same bytes.
+// same bytes. What cannot be read is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
 	r, err := results.Open(dir)
 	if err != nil {
-		return nil, err
+		return nil, &UnreadableError{dir, err}
 	}
 	run, err := results.Judge(r)
 	if err != nil {
-		return nil, fmt.Errorf("judge recording in %s: %w", dir, err)
+		return nil, &UnreadableError{dir, err}
 	}
 	for _, f := range []struct {
 		name  string
@@ -216,7 +230,7 @@ func faults(run *results.Run) section {
 	t := &table{left: 2, head: []string{"fault", "target", "effect", "outage", "partial", "back", "redundant", "bad ops", "budget"}}
 	for _, f := range run.Faults {
 		full, partial := worst(f)
-		t.add(f.ID, f.Target, microsOr(f.Spans.Detect), microsOr(full), microsOr(partial),
+		t.add(strings.TrimSuffix(f.ID, "-"+f.Target), f.Target, microsOr(f.Spans.Detect), outage(full), outage(partial),
 			microsOr(f.Spans.Recovered), microsOr(f.Spans.Redundant), count(f.BadOps), percent(f.BudgetSpent))
 	}
 	b := run.Background
@@ -225,6 +239,14 @@ func faults(run *results.Run) section {
 		"Effect, back and redundant: how long after the injection. Outage: no op was good, on the path that suffered longest; " +
 			"partial: some were. Budget: of the objective that it cost most.",
 	}}
+}
+
+// outage writes an outage in slices of 100 ms, of which there may be none.
+func outage(us *int64) string {
+	if us != nil && *us == 0 {
+		return "none"
+	}
+	return microsOr(us)
 }
 
 // worst returns the longest full and partial outage of any path: a path that
@@ -284,6 +306,6 @@ func rest(run *results.Run) section {
 	return section{title: "Run", notes: []string{
 		ledger,
 		"Generator's lag: " + lag + "; its CPU time: " + cpu + ".",
-		fmt.Sprintf("Repeat it: mailbench run %s --seed %d", results.ScenarioFile, run.Seed),
+		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
 	}}
 }

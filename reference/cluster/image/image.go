@@ -59,14 +59,16 @@ type Options struct {
 }
 
 // Hash identifies the content of the image folder.
-func Hash() string {
+func Hash() string { return hash(folder) }
+
+func hash(folder fs.FS) string {
 	sum := sha256.New()
-	// The folder is embedded: reading it cannot fail.
+	// An embedded folder can always be read.
 	_ = fs.WalkDir(folder, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		data, err := folder.ReadFile(path)
+		data, err := fs.ReadFile(folder, path)
 		fmt.Fprintf(sum, "%s %d\n", path, len(data))
 		sum.Write(data)
 		return err

@@ -6,11 +6,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
-func TestHashIsStable(t *testing.T) {
-	if Hash() != Hash() || len(Hash()) != 16 {
-		t.Fatalf("Hash() = %q, want 16 hexadecimal digits, the same each time", Hash())
+func TestHashFollowsTheFolder(t *testing.T) {
+	one := hash(fstest.MapFS{"Dockerfile": {Data: []byte("FROM a")}})
+	for _, other := range []fstest.MapFS{
+		{"Dockerfile": {Data: []byte("FROM b")}},
+		{"Dockerfile.old": {Data: []byte("FROM a")}},
+		{"Dockerfile": {Data: []byte("FROM a")}, "extra": {}},
+	} {
+		if hash(other) == one {
+			t.Errorf("%v has the hash of another folder", other)
+		}
+	}
+	if again := hash(fstest.MapFS{"Dockerfile": {Data: []byte("FROM a")}}); again != one || len(one) != 16 {
+		t.Errorf("hash = %q and then %q, want 16 hexadecimal digits, the same each time", one, again)
 	}
 }
 

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCommandLine holds exit codes and messages of commands that need no engine.
+func TestCommandLine(t *testing.T) {
+	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
+	if err := os.WriteFile(wrong, []byte("name: wrong\nhypothesis: Nothing.\nworkload:\n  duration: 90 parsecs\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing listens there: the discard port of this machine.
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+	for _, row := range []struct {
+		sentence string
+		args     string
+		code     int
+		stdout   string
+		stderr   string
+	}{
+		{"help is no mistake", "--help", 0, "Usage:", ""},
+		{"no command shows the help", "", 0, "Usage:", ""},
+		{"the version names itself", "version", 0, "mailbench unknown go", ""},
+		{"an unknown command names the near one", "rum peak-hour", 64, "", "did you mean run?"},
+		{"an unknown subcommand is refused", "cluster upp", 64, "", "did you mean up?"},
+		{"an unknown flag is refused", "run --sped 3 peak-hour", 64, "", "unknown flag: --sped"},
+		{"a scenario must be named", "run", 64, "", "usage: mailbench run SCENARIO"},
+		{"an unknown scenario names the near one", "run peek-hour", 65, "", "did you mean peak-hour?"},
+		{"a file that is not there", "run ./no-such.yaml", 65, "", "no such file"},
+		{"a wrong unit names file, line and column", "run " + wrong, 65, "", "wrong.yaml:4:13: workload.duration"},
+		{"an override that does not fit names itself", "plan peak-hour --set workload.speed=fast", 65, "", "--set workload.speed=fast"},
+		{"a flag that does not fit names itself", "plan peak-hour --speed 0", 65, "", "--speed 0"},
+		{"an override without a value is a usage error", "plan peak-hour --set workload.speed", 64, "", "must be path=value"},
+		{"progress has three forms", "run smoke --progress loud", 64, "", "must be auto, plain or none"},
+		{"validate says that a scenario is right", "scenarios validate peak-hour", 0, "is right", ""},
+		{"validate says what is wrong", "scenarios validate " + wrong, 65, "", "workload.duration"},
+		{"a plan shows hashes and faults", "plan peak-hour", 0, "f2-kill-sql1", ""},
+		{"a plan offers a 4M day's peak", "plan peak-hour", 0, "(101.9/s)", ""},
+		{"no engine", "run smoke --out " + filepath.Join(t.TempDir(), "run"), 69, "", "no container engine answers"},
+		{"no engine for a cluster by hand", "cluster status", 69, "", "apt-get install docker.io"},
+		{"no engine to heal", "heal", 69, "", "no container engine answers"},
+		{"a run directory that is none", "report " + t.TempDir(), 65, "", "manifest.json"},
+		{"a format that is none", "report --format pdf .", 64, "", "must be text, markdown"},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			began := time.Now()
+			code := execute(t.Context(), strings.Fields(row.args), &stdout, &stderr)
+			if code != row.code {
+				t.Errorf("exit code %d, want %d\nstderr: %s", code, row.code, &stderr)
+			}
+			if !strings.Contains(stdout.String(), row.stdout) {
+				t.Errorf("stdout lacks %q:\n%s", row.stdout, &stdout)
+			}
+			if !strings.Contains(stderr.String(), row.stderr) {
+				t.Errorf("stderr lacks %q:\n%s", row.stderr, &stderr)
+			}
+			// The promise to a user without an engine; far from the usual milliseconds.
+			if took := time.Since(began); row.code == 69 && took > 5*time.Second {
+				t.Errorf("it took %v to say that there is no engine, want 5 s at the most", took)
+			}
+		})
+	}
+}
+
+func TestEnvironmentStandsInForFlags(t *testing.T) {
+	for _, row := range []struct {
+		sentence, value, args string
+		code                  int
+		stdout, stderr        string
+	}{
+		{"a variable sets a flag", "41", "plan smoke", 0, "seed        41", ""},
+		{"a flag on the command line wins", "41", "plan smoke --seed 42", 0, "seed        42", ""},
+		{"a variable that does not fit is named", "many", "plan smoke", 64, "", "MAILBENCH_SEED"},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			t.Setenv("MAILBENCH_SEED", row.value)
+			var stdout, stderr bytes.Buffer
+			if code := execute(t.Context(), strings.Fields(row.args), &stdout, &stderr); code != row.code {
+				t.Errorf("exit code %d, want %d", code, row.code)
+			}
+			if !strings.Contains(stdout.String(), row.stdout) || !strings.Contains(stderr.String(), row.stderr) {
+				t.Errorf("stdout:\n%s\nstderr:\n%s", &stdout, &stderr)
+			}
+		})
+	}
+}
