@@ -102,17 +102,13 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (_ *results.Run, err error
 	if err := c.load(ctx, target, p); err != nil {
 		return nil, err
 	}
-	if err := c.record(ctx, docker, target, found, p); err != nil {
-		return nil, err
-	}
+	// What was recorded is judged however the run went on.
+	recordErr := c.record(ctx, docker, target, found, p)
 	if err := target.SaveLogs(context.WithoutCancel(ctx), filepath.Join(dir, "cluster")); err != nil {
 		c.say("the nodes' logs could not be saved: %v", err)
 	}
 	run, err := report.Write(dir)
-	if err != nil {
-		return nil, err
-	}
-	return run, ctx.Err()
+	return run, errors.Join(recordErr, err)
 }
 
 // FindImage finds or builds the nodes' image and tells of it on w.

@@ -1,0 +1,299 @@
+package scenarios_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference/cluster"
+	"github.com/mailbench/mailbench/reference/cluster/clustertest"
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/report"
+	"github.com/mailbench/mailbench/scenarios"
+	"github.com/moby/moby/client"
+)
+
+// twoKills is a small peak hour: both kinds of node die and come back, and every
+// path reaches both SQL nodes.
+const twoKills = `
+name: two-kills
+hypothesis: Both kinds of node come back.
+population: {accounts: 20000}
+workload: {duration: 70s}
+clients:
+  - {name: mta1, kind: mta, nodes: [sql1, sql2]}
+  - {name: mta2, kind: mta, nodes: [sql2, sql1]}
+  - {name: webmail1, kind: webmail, nodes: [sql2, sql1]}
+  - {name: webmail2, kind: webmail, nodes: [sql1, sql2]}
+faults:
+  - {kind: kill, target: data2, at: 5s, hold: 2s}
+  - {kind: kill, target: sql1, at: 45s, hold: 10s}
+`
+
+func plan(t *testing.T, text string, overrides ...scenarios.Override) *scenarios.Plan {
+	t.Helper()
+	s, err := scenarios.Parse("test.yaml", []byte(text), overrides...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := scenarios.NewPlan(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// nothingLeft says that the engine holds nothing but the shared test cluster.
+func nothingLeft(t *testing.T, docker *client.Client) {
+	t.Helper()
+	left, err := cluster.List(context.Background(), docker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range left {
+		if info.RunID != clustertest.RunID {
+			t.Errorf("run %s is still in the engine", info.RunID)
+		}
+	}
+}
+
+// TestRunTwoKills is the main job: a real cluster, a real load, real SIGKILLs.
+// What it asserts does not depend on how fast the machine is.
+func TestRunTwoKills(t *testing.T) {
+	docker := clustertest.Alone(t)
+	dir := filepath.Join(t.TempDir(), "run")
+	var progress bytes.Buffer
+	conductor := scenarios.Conductor{Dir: dir, Version: "test", Progress: &progress, Image: os.Getenv("MAILBENCH_IMAGE")}
+	p := plan(t, twoKills)
+	run, err := conductor.Run(t.Context(), p)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	nothingLeft(t, docker)
+
+	if run.Trace.SHA256 != p.Trace.SHA256() || run.Plan.SHA256 != p.Faults.SHA256() {
+		t.Error("the run does not name the trace and the plan that it performed")
+	}
+	if run.Trace.Started != p.Trace.Messages() {
+		t.Errorf("%d of %d messages began", run.Trace.Started, p.Trace.Messages())
+	}
+	if len(run.Faults) != 2 {
+		t.Fatalf("%d faults, want 2", len(run.Faults))
+	}
+	for _, f := range run.Faults {
+		if f.InjectedAtUS == nil || f.EffectiveAtUS == nil || f.RecoveredAtUS == nil || f.RedundantAtUS == nil {
+			t.Errorf("fault %s lacks a step: %+v", f.ID, f)
+			continue
+		}
+		if !(*f.InjectedAtUS < *f.EffectiveAtUS && *f.EffectiveAtUS < *f.RecoveredAtUS && *f.RecoveredAtUS <= *f.RedundantAtUS) {
+			t.Errorf("the steps of fault %s are out of order", f.ID)
+		}
+	}
+	for _, node := range []string{"sql1", "sql2"} {
+		for _, path := range []string{"routing", "greylist", "preferences"} {
+			if run.Nodes[node].Paths[path] == 0 {
+				t.Errorf("no attempt on path %s reached %s", path, node)
+			}
+		}
+	}
+	if run.Ledger == nil || run.Ledger.Acknowledged == 0 || run.Ledger.Lost != 0 {
+		t.Errorf("ledger %+v, want acknowledged writes and none lost", run.Ledger)
+	}
+	survivorCarriesAll(t, dir, run.Faults[1])
+
+	first, err := os.ReadFile(filepath.Join(dir, report.RunFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(elsewhere, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.Write(elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(filepath.Join(elsewhere, report.RunFile)); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("judged elsewhere, run.json differs (%v)", err)
+	}
+	if bytes.Contains(first, []byte(dir)) {
+		t.Error("run.json holds a path of this machine")
+	}
+	for _, name := range []string{"config.ini", "data2.log", "sql1.log"} {
+		if _, err := os.Stat(filepath.Join(dir, "cluster", name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// survivorCarriesAll: while sql1 is dead every path is answered by sql2, and
+// nothing by sql1.
+func survivorCarriesAll(t *testing.T, dir string, f results.FaultResult) {
+	t.Helper()
+	reader, err := results.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topology := reader.Manifest().Topology
+	// From when the cluster noticed until the harness started the node again.
+	from := time.Duration(*f.EffectiveAtUS) * time.Microsecond
+	to := recoverAt(t, reader, f.ID)
+	answered := map[string]map[string]int{}
+	for s, err := range reader.Samples() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range s.Attempts {
+			if a.Dispatched < from || a.Ended > to || !a.Result.OK() {
+				continue
+			}
+			n, _ := topology.ByID(a.Node)
+			path := s.Operation.Path().String()
+			if answered[path] == nil {
+				answered[path] = map[string]int{}
+			}
+			answered[path][n.Name]++
+		}
+	}
+	for _, path := range []string{"routing", "greylist", "preferences"} {
+		if answered[path]["sql2"] == 0 || answered[path]["sql1"] != 0 {
+			t.Errorf("while sql1 was dead, path %s was answered by %v", path, answered[path])
+		}
+	}
+}
+
+// recoverAt is when the harness began to start the node of a fault again.
+func recoverAt(t *testing.T, r *results.Reader, fault string) time.Duration {
+	t.Helper()
+	for e, err := range r.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == chaos.KindFault && e.Fault == fault && e.Name == chaos.StepRecover {
+			return e.At
+		}
+	}
+	t.Fatalf("fault %s has no event %s", fault, chaos.StepRecover)
+	return 0
+}
+
+// until ends a context when a text appears in what is written to it.
+type until struct {
+	text   string
+	cancel context.CancelFunc
+
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (u *until) Write(b []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all.Write(b)
+	if strings.Contains(u.all.String(), u.text) {
+		u.cancel()
+	}
+	return len(b), nil
+}
+
+// TestInterruptHealsAndWrites interrupts a run while a node is dead, and while
+// the cluster is starting.
+func TestInterruptHealsAndWrites(t *testing.T) {
+	docker := clustertest.Alone(t)
+	for _, row := range []struct {
+		sentence, when string
+		recorded       bool
+	}{
+		{"while the cluster is starting, nothing has been recorded", "are starting", false},
+		{"while a node is dead, what was recorded is judged", "f1-kill-data2 effective", true},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			dir := filepath.Join(t.TempDir(), "run")
+			progress := &until{text: row.when, cancel: cancel}
+			conductor := scenarios.Conductor{Dir: dir, Progress: progress, Image: os.Getenv("MAILBENCH_IMAGE")}
+			run, err := conductor.Run(ctx, plan(t, twoKills, scenarios.Override{Path: "population.accounts", Value: "1000"}))
+			var interrupted *scenarios.InterruptedError
+			if !errors.As(err, &interrupted) {
+				t.Fatalf("error %v, want an interruption\n%s", err, &progress.all)
+			}
+			nothingLeft(t, docker)
+			if (run != nil) != row.recorded {
+				t.Fatalf("run %v, want one: %t", run, row.recorded)
+			}
+			if run == nil {
+				return
+			}
+			if run.Verdict != results.Inconclusive || run.End == nil || run.End.Reason != results.Interrupted {
+				t.Errorf("verdict %s, end %+v; an interrupted run is inconclusive", run.Verdict, run.End)
+			}
+			if run.Faults[0].RecoveredAtUS == nil {
+				t.Error("the dead node was not brought back before the end")
+			}
+		})
+	}
+}
+
+// TestHealAfterKill kills the harness itself while a node is dead: heal removes
+// what is left, and finds nothing the second time.
+func TestHealAfterKill(t *testing.T) {
+	docker := clustertest.Alone(t)
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "mailbench")
+	build := exec.Command("go", "build", "-o", binary, "../cmd/mailbench")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	scenario := filepath.Join(dir, "two-kills.yaml")
+	if err := os.WriteFile(scenario, []byte(twoKills), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	harness := exec.Command(binary, "run", scenario, "--set", "population.accounts=1000", "--out", filepath.Join(dir, "run"))
+	stderr, err := harness.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.Start(); err != nil {
+		t.Fatal(err)
+	}
+	progress := &until{text: "f1-kill-data2 effective", cancel: func() { _ = harness.Process.Kill() }}
+	_, _ = io.Copy(progress, stderr) // ends when the process does
+	if err := harness.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the harness ended by itself: %v\n%s", err, &progress.all)
+	}
+
+	var said []string
+	say := func(line string) { said = append(said, line) }
+	if err := scenarios.Heal(t.Context(), docker, say); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(said, "\n"); !strings.Contains(text, "removed its containers") {
+		t.Errorf("heal said: %s", text)
+	}
+	nothingLeft(t, docker)
+	first := len(said)
+	if err := scenarios.Heal(t.Context(), docker, say); err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(said[first:]); strings.Contains(text, "removed") {
+		t.Errorf("the second time, heal said: %s", text)
+	}
+	// What the dead harness wrote can be judged, and does not pass.
+	run, err := report.Write(filepath.Join(dir, "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Verdict != results.Inconclusive {
+		t.Errorf("verdict %s of a run whose harness was killed", run.Verdict)
+	}
+}
