@@ -33,6 +33,14 @@ type CounterRow struct {
 	HeapBytes      int64 `json:"heap_bytes"`        // live and not yet swept
 	GCPauseTotalUS int64 `json:"gc_pause_total_us"` // stop-the-world pauses
 	CPUUS          int64 `json:"cpu_us"`            // user and system time of this process
+
+	Nodes map[string]NodeUsage `json:"nodes,omitempty"` // running nodes of the target, by name
+}
+
+// NodeUsage is what a node of the target has used.
+type NodeUsage struct {
+	CPUUS       int64 `json:"cpu_us"`       // since its process last started
+	MemoryBytes int64 `json:"memory_bytes"` // now, file cache included
 }
 
 // EndReason says why a run ended.

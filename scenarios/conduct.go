@@ -226,7 +226,7 @@ func (c *Conductor) record(ctx context.Context, docker *client.Client, target *c
 	watchers.Go(func() error {
 		return target.Watch(watching, func(e reference.ClusterEvent) { sinks.Event(clusterEvent(p, e, anchor)) })
 	})
-	watchers.Go(func() error { return c.everySecond(watching, sinks, replay, anchor) })
+	watchers.Go(func() error { return c.everySecond(watching, sinks, replay, target, anchor) })
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
 
@@ -287,7 +287,7 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 }
 
 // everySecond writes the generator's counters and tells how the run goes.
-func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, anchor time.Time) error {
+func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target *cluster.Cluster, anchor time.Time) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -297,13 +297,26 @@ func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.R
 		case <-tick.C:
 		}
 		stats := replay.Stats()
-		s.Counter(counterRow(time.Since(anchor), stats))
+		row := counterRow(time.Since(anchor), stats)
+		row.Nodes = nodeUsage(ctx, target)
+		s.Counter(row)
 		if elapsed := time.Since(anchor); elapsed > 0 {
 			if line := s.meter.second(elapsed, stats.Offered); !c.Quiet {
 				c.say("%s", line)
 			}
 		}
 	}
+}
+
+// nodeUsage asks what the nodes use, for less than a second.
+func nodeUsage(ctx context.Context, target *cluster.Cluster) map[string]results.NodeUsage {
+	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
+	defer cancel()
+	nodes := map[string]results.NodeUsage{}
+	for name, u := range target.Usage(ctx) {
+		nodes[name] = results.NodeUsage{CPUUS: u.CPU.Microseconds(), MemoryBytes: u.Memory}
+	}
+	return nodes
 }
 
 func counterRow(at time.Duration, stats workload.Stats) results.CounterRow {

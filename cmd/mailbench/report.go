@@ -15,41 +15,51 @@ func newReport() *cobra.Command {
 		Use:   "report RUN",
 		Short: "judge a recording anew and show what it says",
 		Long: `Judge a recording anew: run.json, latency.hlog and summary.md are rewritten from
-the recording alone, and the exit code is the verdict's.`,
+the recording alone, and the exit code is the verdict's. Of a series, every run
+is judged, and the gravest verdict counts.`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			show, ok := map[string]func(*results.Run) error{
 				"text":     func(r *results.Run) error { return report.Text(c.OutOrStdout(), r, terminalWidth) },
 				"markdown": func(r *results.Run) error { return report.Markdown(c.OutOrStdout(), r) },
+				"svg":      func(r *results.Run) error { return report.SVG(c.OutOrStdout(), r) },
 				"json":     func(r *results.Run) error { return r.Write(c.OutOrStdout()) },
 			}[format]
 			if !ok {
 				return usageError{errFormat(format)}
 			}
-			run, err := report.Write(args[0])
+			dirs, err := report.Members(args[0])
 			if err != nil {
 				return err
 			}
-			if err := show(run); err != nil {
-				return err
+			var verdicts []results.Verdict
+			for _, dir := range dirs {
+				run, err := report.Write(dir)
+				if err != nil {
+					return err
+				}
+				if err := show(run); err != nil {
+					return err
+				}
+				verdicts = append(verdicts, run.Verdict)
 			}
-			return verdictOf(run)
+			return verdictOf(results.Gravest(verdicts...))
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "text, markdown or json")
+	c.Flags().StringVar(&format, "format", "text", "text, markdown, svg or json")
 	return c
 }
 
 type errFormat string
 
 func (e errFormat) Error() string {
-	return "--format is " + string(e) + ", must be text, markdown or json"
+	return "--format is " + string(e) + ", must be text, markdown, svg or json"
 }
 
-// verdictOf makes a command end with the run's exit code.
-func verdictOf(run *results.Run) error {
-	if results.ExitCode(run.Verdict) == 0 {
+// verdictOf makes a command end with the verdict's exit code.
+func verdictOf(v results.Verdict) error {
+	if results.ExitCode(v) == 0 {
 		return nil
 	}
-	return verdictError{run.Verdict}
+	return verdictError{v}
 }

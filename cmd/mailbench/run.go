@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
 	"github.com/spf13/cobra"
@@ -65,6 +67,7 @@ func newRun() *cobra.Command {
 		out, image, summary string
 		progress            string
 		keep                bool
+		repeat              int
 	)
 	c := &cobra.Command{
 		Use:   "run SCENARIO",
@@ -78,8 +81,13 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 			if err != nil {
 				return err
 			}
-			if progress != "auto" && progress != "plain" && progress != "none" {
+			switch {
+			case progress != "auto" && progress != "plain" && progress != "none":
 				return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
+			case repeat < 1 || repeat > 1000:
+				return usageError{fmt.Errorf("--repeat is %d, must be 1 to 1000", repeat)}
+			case repeat > 1 && keep:
+				return usageError{errors.New("--keep leaves one cluster running, --repeat starts several: choose one")}
 			}
 			if out == "" {
 				stamp := time.Now().UTC().Format("20060102-150405")
@@ -90,29 +98,37 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr,
 				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
 			}
-			run, err := conductor.Run(c.Context(), plan)
-			if run == nil {
-				return err
+			var verdicts []results.Verdict
+			show := func(dir string, run *results.Run) error {
+				verdicts = append(verdicts, run.Verdict)
+				if err := report.Text(c.OutOrStdout(), run, terminalWidth); err != nil {
+					return err
+				}
+				fmt.Fprintf(stderr, "run: written to %s; look again with: mailbench report %s\n", dir, dir)
+				if summary == "" {
+					return nil
+				}
+				return appendSummary(summary, filepath.Join(dir, report.SummaryFile))
 			}
-			if printErr := report.Text(c.OutOrStdout(), run, terminalWidth); printErr != nil && err == nil {
-				err = printErr
-			}
-			fmt.Fprintf(stderr, "run: written to %s; look again with: mailbench report %s\n", out, out)
-			if summary != "" {
-				if copyErr := appendSummary(summary, filepath.Join(out, report.SummaryFile)); copyErr != nil && err == nil {
-					err = copyErr
+			if repeat > 1 {
+				err = conductor.Repeat(c.Context(), plan, repeat, show)
+			} else {
+				var run *results.Run
+				if run, err = conductor.Run(c.Context(), plan); run != nil {
+					err = errors.Join(err, show(out, run))
 				}
 			}
 			if err != nil {
 				return err
 			}
-			return verdictOf(run)
+			return verdictOf(results.Gravest(verdicts...))
 		},
 	}
 	flags.add(c)
 	c.Flags().StringVar(&out, "out", "", "run directory (default results/runs/SCENARIO-TIME)")
 	c.Flags().StringVar(&image, "image", "", "image that every node runs (default: found or built)")
 	c.Flags().BoolVar(&keep, "keep", false, "leave the cluster running")
+	c.Flags().IntVar(&repeat, "repeat", 1, "perform it so many times, as a series of runs")
 	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
 	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
 	return c

@@ -64,6 +64,22 @@ func Write(dir string) (*results.Run, error) {
 	return run, nil
 }
 
+// Members lists the run directories in dir: those of a series, or dir itself.
+func Members(dir string) ([]string, error) {
+	if !results.IsSeries(dir) {
+		return []string{dir}, nil
+	}
+	series, err := results.ReadSeries(dir)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	var dirs []string
+	for _, m := range series.Members {
+		dirs = append(dirs, filepath.Join(dir, m.Dir))
+	}
+	return dirs, nil
+}
+
 // replace writes a file beside path and renames it, so that a reader sees the
 // old one or the new one.
 func replace(path string, write func(io.Writer) error) error {

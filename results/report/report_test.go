@@ -2,7 +2,9 @@ package report
 
 import (
 	"bytes"
+	"encoding/xml"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +88,36 @@ func TestGolden(t *testing.T) {
 		}
 		golden(t, name+".txt", text.Bytes())
 		golden(t, name+".md", markdown.Bytes())
+		golden(t, name+".svg", drawn(t, run))
 	}
+}
+
+// drawn draws a run and holds that the picture is well formed and fetches
+// nothing.
+func drawn(t *testing.T, run *results.Run) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := SVG(&b, run); err != nil {
+		t.Fatal(err)
+	}
+	decoder := xml.NewDecoder(bytes.NewReader(b.Bytes()))
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatalf("the picture is not well formed: %v", err)
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			for _, a := range e.Attr {
+				if strings.Contains(a.Value, "//") && a.Name.Local != "xmlns" {
+					t.Errorf("<%s %s=%q> refers to something outside", e.Name.Local, a.Name.Local, a.Value)
+				}
+			}
+		}
+	}
+	return b.Bytes()
 }
 
 func TestHeadlines(t *testing.T) {
