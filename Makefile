@@ -47,7 +47,7 @@ lint: ## gofmt, go vet, staticcheck
 
 .PHONY: bench
 bench: ## the benchmarks that docs/benchmarks.md quotes
-	$(GO) test -short -run '^$$' -bench . -benchmem ./workload ./results
+	$(GO) test -short -run '^$$' -bench . -benchmem -cpu 1 ./workload ./results
 
 .PHONY: clean
 clean: ## remove what was compiled, and what crashed runs left in the engine

@@ -1,6 +1,9 @@
 package results
 
 import (
+	"bufio"
+	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -16,6 +19,8 @@ import (
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/workload"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 func collect[T any](t testing.TB, seq func(func(T, error) bool)) []T {
@@ -426,4 +431,49 @@ func BenchmarkWriteBlock(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(w.out))/blockSamples, "bytes/sample")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blockSamples, "ns/sample")
+}
+
+// The peers of BenchmarkRecordToFile: what other harnesses do with an op. Both
+// keep less (a histogram forgets all but how often) or cost more (a line of
+// JSON for each op).
+
+func BenchmarkPeerHistogram(b *testing.B) {
+	samples := realistic(100_000)
+	histogram := hdrhistogram.New(1, maxLatencyUS, 3)
+	var mu sync.Mutex
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			mu.Lock()
+			_ = histogram.RecordValue(samples[i%len(samples)].Response().Microseconds()) // all are in range
+			mu.Unlock()
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+}
+
+func BenchmarkPeerJSONLines(b *testing.B) {
+	samples := realistic(100_000)
+	f, err := os.Create(filepath.Join(b.TempDir(), "samples.jsonl"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	out := bufio.NewWriterSize(f, 1<<16)
+	encoder := json.NewEncoder(out)
+	var mu sync.Mutex
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			mu.Lock()
+			err := encoder.Encode(&samples[i%len(samples)])
+			mu.Unlock()
+			if err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	if err := errors.Join(out.Flush(), f.Close()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
 }
