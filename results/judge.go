@@ -316,6 +316,9 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 	if j.acked > 0 && (run.Ledger == nil || run.Ledger.Acknowledged == 0) {
 		add("%d acknowledged writes were not read back", j.acked)
 	}
+	if run.Ledger != nil && run.Ledger.Unknown > 0 {
+		add("%d acknowledged keys could not be read back", run.Ledger.Unknown)
+	}
 	return reasons
 }
 

@@ -315,6 +315,11 @@ func TestVerdicts(t *testing.T) {
 			spoil: func(t *testing.T, dir string) { cut(t, dir, EventsFile) }},
 		{name: "writes were not read back", verdict: Inconclusive, reason: "60 acknowledged writes were not read back",
 			spoil: func(t *testing.T, dir string) { write(t, dir, LedgerFile, nil) }},
+		{name: "some keys could not be read back", verdict: Inconclusive, reason: "2 acknowledged keys could not be read back",
+			spoil: func(t *testing.T, dir string) {
+				row := `{"user":"u","key":"k","verdict":"unknown"}` + "\n"
+				write(t, dir, LedgerFile, []byte(row+row+`{"summary":{"acknowledged":60,"verified":58,"lost":0,"unknown":2}}`+"\n"))
+			}},
 		{name: "a write is lost, and more is wrong", verdict: DataLoss,
 			change: func(m *Manifest, end *EndOfRun) { m.Objectives = hard; end.Reason = Interrupted },
 			spoil: func(t *testing.T, dir string) {

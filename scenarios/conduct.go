@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,11 +30,15 @@ import (
 const JournalFile = "journal.jsonl"
 
 const (
-	startTimeout = 5 * time.Minute  // from a present image to a ready cluster
-	stopTimeout  = 2 * time.Minute  // to remove it
-	drainTimeout = 30 * time.Second // for sessions under way when the load ends; longer than a client's patience
-	lead         = time.Second      // from the recording's start to the first op
-	loadWorkers  = 4
+	startTimeout    = 5 * time.Minute  // from a present image to a ready cluster
+	stopTimeout     = 2 * time.Minute  // to remove it
+	drainTimeout    = 30 * time.Second // for sessions under way when the load ends; longer than a client's patience
+	lead            = time.Second      // from the recording's start to the first op
+	loadTimeout     = 30 * time.Minute // for the population
+	logsTimeout     = time.Minute      // for the nodes' logs
+	versionsTimeout = 5 * time.Second
+	readBackTimeout = 5 * time.Minute // for the ledger
+	loadWorkers     = 4
 )
 
 // Conductor performs scenarios.
@@ -55,6 +61,25 @@ func (e *InterruptedError) Error() string { return fmt.Sprintf("interrupted: %v"
 // Unwrap returns the cause.
 func (e *InterruptedError) Unwrap() error { return e.Err }
 
+// TakenError says that a run directory holds something already.
+type TakenError struct{ Path string }
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s is there already: name another run directory with --out", e.Path)
+}
+
+// checkFresh refuses a directory that holds a run or a series, before minutes
+// are spent on another one.
+func checkFresh(dir string) error {
+	for _, name := range []string{results.ManifestFile, results.SeriesFile, JournalFile} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			return &TakenError{path}
+		}
+	}
+	return nil
+}
+
 func (c *Conductor) say(format string, args ...any) {
 	fmt.Fprintf(c.Progress, format+"\n", args...)
 }
@@ -72,7 +97,10 @@ func (c *Conductor) Run(ctx context.Context, p *Plan) (*results.Run, error) {
 	return run, err
 }
 
-func (c *Conductor) run(ctx context.Context, p *Plan) (_ *results.Run, err error) {
+func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err error) {
+	if err := checkFresh(c.Dir); err != nil {
+		return nil, err
+	}
 	docker, err := engine.Connect(ctx)
 	if err != nil {
 		return nil, err
@@ -89,42 +117,64 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (_ *results.Run, err error
 	if err != nil {
 		return nil, err
 	}
-	runID := fmt.Sprintf("%s-%d", p.Scenario.Name, os.Getpid())
 	target := cluster.New(docker, cluster.Spec{
-		RunID: runID, Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(),
+		RunID: runID(p.Scenario.Name), Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(),
 		Journal: filepath.Join(dir, JournalFile), Keep: c.Keep,
 		Announce: func(line string) { c.say("%s", line) },
 	})
 	if err := start(ctx, target); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.stop(ctx, target)) }()
+	defer func() { err = c.stop(ctx, target, err) }()
 	if err := c.load(ctx, target, p); err != nil {
 		return nil, err
 	}
+	recording, anchor, err := c.create(ctx, docker, target, found, p)
+	if err != nil {
+		return nil, err
+	}
 	// What was recorded is judged however the run went on.
-	recordErr := c.record(ctx, docker, target, found, p)
-	if err := target.SaveLogs(context.WithoutCancel(ctx), filepath.Join(dir, "cluster")); err != nil {
+	err = c.record(ctx, target, p, recording, anchor)
+	c.saveLogs(ctx, target, filepath.Join(dir, "cluster"))
+	run, judgeErr := report.Write(dir)
+	return run, errors.Join(err, judgeErr)
+}
+
+// runID names a run among all that an engine may hold: two harnesses in
+// containers may have the same process id.
+func runID(scenario string) string {
+	return fmt.Sprintf("%s-%08x", scenario, rand.Uint32())
+}
+
+func (c *Conductor) saveLogs(ctx context.Context, target *cluster.Cluster, dir string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logsTimeout)
+	defer cancel()
+	if err := target.SaveLogs(ctx, dir); err != nil {
 		c.say("the nodes' logs could not be saved: %v", err)
 	}
-	run, err := report.Write(dir)
-	return run, errors.Join(recordErr, err)
 }
 
 // FindImage finds or builds the nodes' image and tells of it on w.
 func FindImage(ctx context.Context, docker *client.Client, name string, w io.Writer, terminal bool) (image.Found, error) {
-	last := ""
+	last, open := "", false // open: the line on the terminal has no newline yet
+	closeLine := func() {
+		if open {
+			fmt.Fprintln(w)
+			open = false
+		}
+	}
+	defer closeLine() // a failure is printed on a line of its own
 	return image.Find(ctx, docker, image.Options{
 		Name:     name,
-		LogPath:  filepath.Join(os.TempDir(), "mailbench-image-build.log"),
-		Announce: func(line string) { fmt.Fprintln(w, line) },
+		Announce: func(line string) { closeLine(); fmt.Fprintln(w, line) },
 		Progress: func(p image.Progress) {
 			line := p.String()
 			// Elsewhere than on a terminal every tenth percent is enough.
 			if terminal {
 				fmt.Fprintf(w, "\r\x1b[K%s", line)
+				open = true
 				if p.Percent == 100 || p.Percent < 0 {
-					fmt.Fprintln(w)
+					closeLine()
 				}
 			} else if line != last && (p.Percent < 0 || p.Percent%10 == 0) {
 				fmt.Fprintln(w, line)
@@ -134,21 +184,24 @@ func FindImage(ctx context.Context, docker *client.Client, name string, w io.Wri
 	})
 }
 
-// stop removes the cluster, unless it is to be kept. It does so after an
-// interrupt as well.
-func (c *Conductor) stop(ctx context.Context, target *cluster.Cluster) error {
+// stop removes the cluster, unless it is to be kept, and returns what err has
+// become by that. It does so after an interrupt as well. A fault that was left
+// unhealed needs nobody when its cluster is gone; the verdict tells of it.
+func (c *Conductor) stop(ctx context.Context, target *cluster.Cluster, err error) error {
 	if c.Keep {
-		c.say("cluster: kept; look at it with: mailbench cluster status --name %[1]s\n"+
-			"cluster: remove it with: mailbench cluster down --name %[1]s", target.RunID())
-		return nil
+		c.say("cluster: kept")
+		fmt.Fprintf(c.Progress, keptHelp, target.RunID())
+		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if err := target.Stop(ctx); err != nil {
-		return fmt.Errorf("%w: %w; run: mailbench heal", chaos.ErrUnhealed, err)
+	if removeErr := remove(ctx, target); removeErr != nil {
+		return errors.Join(err, removeErr)
 	}
 	c.say("cluster: removed")
-	return nil
+	if errors.Is(err, chaos.ErrUnhealed) {
+		c.say("run: %v", err)
+		return ctx.Err()
+	}
+	return err
 }
 
 func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) error {
@@ -156,11 +209,13 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, loadTimeout, fmt.Errorf("it took longer than %v", loadTimeout))
+	defer cancel()
 	began := time.Now()
 	now := day.Add(p.Trace.Window().From)
 	err = workload.Load(ctx, loader, p.Population, now, loadWorkers, newBar(c.Progress, c.Terminal).show)
 	if err := errors.Join(err, closeLoader()); err != nil {
-		return fmt.Errorf("load the population: %w", err)
+		return fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
 	}
 	c.say("load: %d accounts in %.1f s", p.Population.Accounts, time.Since(began).Seconds())
 	return nil
@@ -182,16 +237,19 @@ func (s sinks) Event(e chaos.Event) {
 	s.Recording.Event(e)
 }
 
-// record performs the plan on a loaded cluster and writes the recording.
-func (c *Conductor) record(ctx context.Context, docker *client.Client, target *cluster.Cluster, found image.Found, p *Plan) (err error) {
-	anchor := time.Now().Add(lead)
-	manifest := p.manifest(target.RunID(), anchor)
+// create begins the recording. Its clock reads 0 at anchor, a moment from now.
+func (c *Conductor) create(ctx context.Context, docker *client.Client, target *cluster.Cluster, found image.Found, p *Plan) (*results.Recording, time.Time, error) {
+	manifest := p.manifest(target.RunID())
 	manifest.Image = results.Image{Name: found.Name, ID: found.ID}
 	manifest.Version, manifest.Host = versions(ctx, docker, target, c.Version), hostFacts()
+	anchor := time.Now().Add(lead) // last: all of the above takes its time
+	manifest.Anchor = anchor.UTC()
 	recording, err := results.Create(c.Dir, manifest, p.Scenario.YAML())
-	if err != nil {
-		return err
-	}
+	return recording, anchor, err
+}
+
+// record performs the plan on a loaded cluster and closes the recording.
+func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, recording *results.Recording, anchor time.Time) (err error) {
 	sinks := sinks{recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration)}
 	since := func() time.Duration { return time.Since(anchor) }
 	defer func() {
@@ -222,45 +280,57 @@ func (c *Conductor) record(ctx context.Context, docker *client.Client, target *c
 	c.say("run: %s for %s, recording in %s", p.Scenario.Name, formatDuration(p.Scenario.Workload.Duration), c.Dir)
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
 	var watchers errgroup.Group
 	watchers.Go(func() error {
 		return target.Watch(watching, func(e reference.ClusterEvent) { sinks.Event(clusterEvent(p, e, anchor)) })
 	})
-	watchers.Go(func() error { return c.everySecond(watching, sinks, replay, target, anchor) })
+	// A recording that can no longer be written ends the run.
+	working, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	watchers.Go(func() error { c.everySecond(watching, sinks, replay, target, anchor, fail); return nil })
+
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
+	loadEnded := make(chan time.Duration, 1)
+	defer context.AfterFunc(working, func() { loadEnded <- since() })()
 
-	var interrupted atomic.Int64 // when, since the anchor; 0 if not
-	defer context.AfterFunc(ctx, func() { interrupted.Store(int64(since())) })()
-
-	var work errgroup.Group
-	work.Go(func() error {
-		_, err := replay.Run(ctx)
-		return err
-	})
-	work.Go(func() error { return runner.Run(ctx) })
-	err = work.Wait()
-	loadEnded := p.Scenario.Workload.Duration
-	if at := time.Duration(interrupted.Load()); at > 0 {
-		loadEnded = min(loadEnded, at)
+	var (
+		work                sync.WaitGroup
+		replayErr, faultErr error
+	)
+	work.Go(func() { _, replayErr = replay.Run(working) })
+	work.Go(func() { faultErr = runner.Run(working) })
+	work.Wait()
+	drain := p.Scenario.Workload.Duration
+	if working.Err() != nil {
+		drain = max(0, min(drain, <-loadEnded))
 	}
-	sinks.Event(chaos.Event{At: loadEnded, Kind: chaos.KindPhase, Name: "drain"})
+	sinks.Event(chaos.Event{At: drain, Kind: chaos.KindPhase, Name: "drain"})
 	stopWatching()
 	if watchErr := watchers.Wait(); watchErr != nil && !errors.Is(watchErr, context.Canceled) {
-		err = errors.Join(err, watchErr)
+		c.say("the cluster's events could not be followed: %v", watchErr)
 	}
-	if ctx.Err() == nil && err == nil {
-		c.say("run: reading %d acknowledged keys back", len(ledger.keys))
-		ledger.readBack(ctx, target, recording.Ledger)
+	if ctx.Err() == nil {
+		// Also after a node that did not come back: that is when data may be gone.
+		c.readBack(ctx, ledger, target, recording)
 	}
-	return err
+	// The gravest first. An interrupt that came later than both is one, too.
+	return errors.Join(faultErr, replayErr, ctx.Err())
+}
+
+func (c *Conductor) readBack(ctx context.Context, l *ledger, target reference.Target, recording *results.Recording) {
+	c.say("run: reading %d acknowledged keys back", l.acknowledgedKeys())
+	ctx, cancel := context.WithTimeout(ctx, readBackTimeout)
+	defer cancel()
+	l.readBack(ctx, target, recording.Ledger)
 }
 
 // manifest says all that is known before the first op, but for what ran it.
-func (p *Plan) manifest(runID string, anchor time.Time) results.Manifest {
+func (p *Plan) manifest(runID string) results.Manifest {
 	s, window := p.Scenario, p.Trace.Window()
 	m := results.Manifest{
-		Scenario: s.Name, RunID: runID, Seed: s.Seed, Speed: s.Workload.Speed, Virtual: day, Anchor: anchor.UTC(),
+		Scenario: s.Name, RunID: runID, Seed: s.Seed, Speed: s.Workload.Speed, Virtual: day,
 		Window:   results.Window{FromSeconds: int64(window.From.Seconds()), DurationSeconds: int64(window.Duration.Seconds())},
 		Topology: p.Topology,
 		Trace: results.Trace{
@@ -286,24 +356,29 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 	return chaos.Event{At: e.At.Sub(anchor), Kind: chaos.KindCluster, Name: e.Name, Node: n.Name, Fields: e.Fields}
 }
 
-// everySecond writes the generator's counters and tells how the run goes.
-func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target *cluster.Cluster, anchor time.Time) error {
+// everySecond writes the generator's counters and tells how the run goes, until
+// ctx ends.
+func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target *cluster.Cluster, anchor time.Time, fail context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
-		stats := replay.Stats()
-		row := counterRow(time.Since(anchor), stats)
-		row.Nodes = nodeUsage(ctx, target)
-		s.Counter(row)
-		if elapsed := time.Since(anchor); elapsed > 0 {
-			if line := s.meter.second(elapsed, stats.Offered); !c.Quiet {
+		at, stats := time.Since(anchor), replay.Stats()
+		if at > 0 {
+			if line := s.meter.second(at, stats.Offered); !c.Quiet {
 				c.say("%s", line)
 			}
+		}
+		row := counterRow(at, stats)
+		row.Nodes = nodeUsage(ctx, target)
+		s.Counter(row)
+		if err := s.Err(); err != nil {
+			fail(err)
+			return
 		}
 	}
 }
@@ -339,6 +414,8 @@ func counterRow(at time.Duration, stats workload.Stats) results.CounterRow {
 
 // versions names the programs that took part.
 func versions(ctx context.Context, docker *client.Client, target *cluster.Cluster, own string) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, versionsTimeout)
+	defer cancel()
 	v := map[string]string{"mailbench": own, "go": runtime.Version()}
 	if info, err := docker.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
 		v["engine"] = info.Version
@@ -359,7 +436,7 @@ func hostFacts() map[string]string {
 		facts["memory_mib"] = fmt.Sprint(uint64(info.Totalram) * uint64(info.Unit) >> 20)
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		facts["kernel"] = string(release[:max(0, len(release)-1)])
+		facts["kernel"] = strings.TrimSpace(string(release))
 	}
 	return facts
 }

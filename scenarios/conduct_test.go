@@ -17,6 +17,7 @@ import (
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
+	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
@@ -296,4 +297,57 @@ func TestHealAfterKill(t *testing.T) {
 	if run.Verdict != results.Inconclusive {
 		t.Errorf("verdict %s of a run whose harness was killed", run.Verdict)
 	}
+}
+
+// TestHealStartsDeadNodesOfAKeptCluster: a cluster that was kept has no journal
+// to tell of, or one that is lost; a node that is dead is started all the same.
+func TestHealStartsDeadNodesOfAKeptCluster(t *testing.T) {
+	c := clustertest.Exclusive(t)
+	docker, err := engine.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer docker.Close()
+	n, err := c.Topology().Node("sql2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Kill(t.Context(), n.ID); err != nil {
+		t.Fatal(err)
+	}
+	heal := func() string {
+		t.Helper()
+		var said []string
+		if err := scenarios.Heal(t.Context(), docker, func(line string) { said = append(said, line) }); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(said, "\n")
+	}
+	if said := heal(); !strings.Contains(said, "node sql2 was exited; it takes part again") {
+		t.Errorf("heal said: %s", said)
+	}
+	if said := heal(); !strings.Contains(said, "every node runs") {
+		t.Errorf("the second time, heal said: %s", said)
+	}
+	if _, err := c.AwaitRedundant(t.Context(), n.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAClusterThatCannotStart: a node that ends while it starts is told of at
+// once, with the end of its log, and nothing is left.
+func TestAClusterThatCannotStart(t *testing.T) {
+	docker := clustertest.Alone(t)
+	p := plan(t, twoKills, scenarios.Override{Path: "topology.data_node.NoSuchParameter", Value: "1"})
+	err := scenarios.Up(t.Context(), docker, p, "cannot-start", os.Getenv("MAILBENCH_IMAGE"), io.Discard, false)
+	var start *scenarios.StartError
+	if !errors.As(err, &start) {
+		t.Fatalf("error %v, want a StartError", err)
+	}
+	for _, part := range []string{"node mgm1 ended while it started", "NoSuchParameter"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error lacks %q: %v", part, err)
+		}
+	}
+	nothingLeft(t, docker)
 }

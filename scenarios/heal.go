@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster"
@@ -45,30 +44,30 @@ func Heal(ctx context.Context, docker *client.Client, say func(string)) error {
 	return errors.Join(failures...)
 }
 
-// healKept undoes the open faults of a cluster that outlives its harness.
+// healKept undoes the open faults of a cluster that outlives its harness. Where
+// its journal is gone or damaged, every node that does not run is started: that
+// undoes a kill, and StartNode leaves a node that runs alone.
 func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say func(string)) error {
-	if _, err := os.Stat(info.Journal); info.Journal == "" || errors.Is(err, os.ErrNotExist) {
-		say(fmt.Sprintf("run %s: kept, and no fault was ever made in it", info.RunID))
-		return nil
-	}
-	if engine.Alive(info.Owner) && info.Owner != engine.Owner() {
+	if engine.Alive(info.Owner) && info.Owner != engine.Owner() && info.Journal != "" {
 		say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.Owner))
 		return nil
 	}
 	c, err := cluster.Attach(ctx, docker, info.RunID)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", chaos.ErrUnhealed, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, chaos.DefaultTimeouts().Heal)
+	defer cancel()
+	if info.Journal == "" {
+		return startDead(ctx, c, info.RunID, say)
 	}
 	journal, entries, err := chaos.ReopenJournal(info.Journal)
 	if err != nil {
-		say(fmt.Sprintf("run %s: %v; healing by what could be read of it", info.RunID, err))
+		say(fmt.Sprintf("run %s: %v", info.RunID, err))
+		return startDead(ctx, c, info.RunID, say)
 	}
-	var steps chaos.StepJournal
-	if journal != nil {
-		defer journal.Close()
-		steps = journal
-	}
-	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c), steps)
+	defer journal.Close()
+	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c), journal)
 	for _, h := range healed {
 		say(fmt.Sprintf("run %s: %s", info.RunID, h))
 	}
@@ -76,4 +75,34 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 		say(fmt.Sprintf("run %s: kept, and no fault is open in it", info.RunID))
 	}
 	return err
+}
+
+// startDead starts every node of a cluster whose container does not run, and
+// waits until it takes part again.
+func startDead(ctx context.Context, c *cluster.Cluster, runID string, say func(string)) error {
+	var dead []cluster.NodeState
+	for _, s := range c.Status(ctx) {
+		if s.Container != "running" {
+			dead = append(dead, s)
+		}
+	}
+	if len(dead) == 0 {
+		say(fmt.Sprintf("run %s: kept, and every node runs", runID))
+		return nil
+	}
+	var failures []error
+	for _, s := range dead {
+		failures = append(failures, c.StartNode(ctx, s.Node.ID))
+	}
+	for _, s := range dead {
+		if _, err := c.AwaitUp(ctx, s.Node.ID); err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		say(fmt.Sprintf("run %s: node %s was %s; it takes part again", runID, s.Node.Name, s.Container))
+	}
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("%w: %w", chaos.ErrUnhealed, err)
+	}
+	return nil
 }

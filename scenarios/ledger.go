@@ -22,12 +22,22 @@ type ledger struct {
 
 type ledgerKey struct{ user, key string }
 
-// write is one write of one key. An uncertain one may take effect at any time.
+// write is one write of one key. The value "" is none: as in SquirrelMail,
+// preferences.Store removes a preference that is set to it.
 type write struct {
-	value             string
-	dispatched, ended time.Duration
-	certain           bool
+	value      string
+	dispatched time.Duration // since the anchor; it took no effect before
+	settled    time.Duration // nor after this
+	certain    bool          // it took effect, by the time it ended
 }
+
+// lingerBound is how long after its op ended a statement that the client gave
+// up on may still take effect. The server goes on with it for at most as long
+// as NDB lets an idle transaction live (TransactionInactiveTimeout, which
+// reference/cluster sets to 10 s) and the client's read time-out (10 s by
+// default). The bound is three times their sum, for a value that is wrongly
+// called lost costs more than one that is accepted for too long.
+const lingerBound = 60 * time.Second
 
 func newLedger() *ledger { return &ledger{keys: map[ledgerKey][]write{}} }
 
@@ -38,13 +48,30 @@ func (l *ledger) Acknowledge(a workload.Acknowledged) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	w := write{value: a.Value, dispatched: a.Dispatched, settled: a.At, certain: a.Certain}
+	if a.Lingers || !a.Certain {
+		w.settled += lingerBound
+	}
 	k := ledgerKey{a.User, a.Key}
-	l.keys[k] = prune(append(l.keys[k], write{a.Value, a.Dispatched, a.At, a.Certain}))
+	l.keys[k] = prune(append(l.keys[k], w))
+}
+
+// acknowledgedKeys says how many keys readBack will read.
+func (l *ledger) acknowledgedKeys() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, writes := range l.keys {
+		if acknowledged(writes) {
+			n++
+		}
+	}
+	return n
 }
 
 // prune drops the writes that a later one has certainly replaced: those that
-// had ended before a certain write was dispatched. Writes that overlap may end
-// in either order.
+// were settled before a certain write was dispatched. Writes that overlap may
+// take effect in either order.
 func prune(writes []write) []write {
 	latest := time.Duration(-1 << 62)
 	for _, w := range writes {
@@ -52,15 +79,13 @@ func prune(writes []write) []write {
 			latest = max(latest, w.dispatched)
 		}
 	}
-	return slices.DeleteFunc(writes, func(w write) bool { return w.certain && w.ended < latest })
+	return slices.DeleteFunc(writes, func(w write) bool { return w.settled < latest })
 }
 
-// judge says what a value that was read back, or its absence, means.
-func judgeKey(writes []write, value string, found bool) results.LedgerVerdict {
-	for _, w := range writes {
-		if found && w.value == value {
-			return results.Verified
-		}
+// judgeKey says what a value that was read back means, "" if there is none.
+func judgeKey(writes []write, value string) results.LedgerVerdict {
+	if slices.ContainsFunc(writes, func(w write) bool { return w.value == value }) {
+		return results.Verified
 	}
 	return results.Lost
 }
@@ -91,8 +116,7 @@ func (l *ledger) readBack(ctx context.Context, target reference.Target, keep fun
 		for _, key := range users[user] {
 			verdict := results.LedgerUnknown
 			if err == nil {
-				value, found := stored[key]
-				verdict = judgeKey(l.keys[ledgerKey{user, key}], value, found)
+				verdict = judgeKey(l.keys[ledgerKey{user, key}], stored[key])
 			}
 			keep(results.LedgerRow{User: user, Key: key, Verdict: verdict})
 		}

@@ -30,6 +30,7 @@ type meter struct {
 	good, bad []int64                 // of each objective, since the start
 	fault     string                  // what the active fault is about, "" for none
 	offered   int64                   // sessions at the last line
+	last      time.Duration           // when that was
 }
 
 func newMeter(objectives []results.Objective, duration time.Duration) *meter {
@@ -80,15 +81,18 @@ func (m *meter) Event(e chaos.Event) {
 	}
 }
 
-// second returns the line about the second that ends now and begins the next.
-// It fits 79 columns while counts have a usual number of digits.
-func (m *meter) second(elapsed time.Duration, offered int64) string {
+// second returns the line about the time since the last one, about a second,
+// and begins the next. It fits 79 columns while counts have a usual number of
+// digits.
+func (m *meter) second(at time.Duration, offered int64) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	rate := func(n int64) int64 { return int64(float64(n)/(at-m.last).Seconds() + 0.5) }
 	line := fmt.Sprintf("%4ds offered %d/s, done %d op/s, p50 %s p99 %s max %s, budget %s",
-		int(elapsed.Round(time.Second).Seconds()), offered-m.offered, m.done,
+		int(at.Round(time.Second).Seconds()), rate(offered-m.offered), rate(m.done),
 		short(m.responses.ValueAtQuantile(50)), short(m.responses.ValueAtQuantile(99)), short(m.responses.Max()),
-		m.budgetLeft(elapsed))
+		m.budgetLeft(at))
+	m.last = at
 	if len(m.errors) > 0 {
 		line += "\n      errors: " + errorCounts(m.errors)
 	}
@@ -107,8 +111,11 @@ func (m *meter) budgetLeft(elapsed time.Duration) string {
 	left, known := 1.0, false
 	for i, o := range m.objectives {
 		events := float64(m.good[i]+m.bad[i]) * max(1, m.duration.Seconds()/max(elapsed.Seconds(), 1))
-		if budget := events * float64(1_000_000-o.TargetPPM) / 1_000_000; budget > 0 {
+		switch budget := events * float64(1_000_000-o.TargetPPM) / 1_000_000; {
+		case budget > 0:
 			left, known = min(left, 1-float64(m.bad[i])/budget), true
+		case m.bad[i] > 0: // a promise of 100 %
+			left, known = min(left, 0), true
 		}
 	}
 	if !known {

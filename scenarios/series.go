@@ -11,6 +11,9 @@ import (
 // writes a series into the conductor's directory. each is called after each run
 // with its directory. It ends at the first error.
 func (c Conductor) Repeat(ctx context.Context, p *Plan, times int, each func(dir string, run *results.Run) error) error {
+	if err := checkFresh(c.Dir); err != nil {
+		return err
+	}
 	series := results.Series{Kind: results.Repetitions, Scenario: p.Scenario.Name}
 	dir := c.Dir
 	for range times {

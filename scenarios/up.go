@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/moby/moby/client"
 )
@@ -18,11 +20,20 @@ func (e *StartError) Error() string { return fmt.Sprintf("start the cluster: %v"
 // Unwrap returns the cause.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Up starts a cluster with a plan's topology that stays until it is removed by
-// its name.
+// NameError says that a name cannot be that of a cluster.
+type NameError struct{ Name string }
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("%q cannot name a cluster: it must be 1 to 40 letters a-z, digits and '-', a letter first", e.Name)
+}
+
+var clusterName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
+// Up starts a cluster with a plan's topology that stays until Down removes it
+// by its name.
 func Up(ctx context.Context, docker *client.Client, p *Plan, name, image string, w io.Writer, terminal bool) error {
-	if _, err := cluster.Attach(ctx, docker, name); !errors.Is(err, cluster.ErrNoCluster) {
-		return &StartError{fmt.Errorf("there is a cluster named %s; remove it with: mailbench cluster down --name %s", name, name)}
+	if !clusterName.MatchString(name) {
+		return &NameError{name}
 	}
 	found, err := FindImage(ctx, docker, image, w, terminal)
 	if err != nil {
@@ -32,7 +43,23 @@ func Up(ctx context.Context, docker *client.Client, p *Plan, name, image string,
 		RunID: name, Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(), Keep: true,
 		Announce: func(line string) { fmt.Fprintln(w, line) },
 	})
-	return start(ctx, c)
+	if err := start(ctx, c); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, keptHelp, name)
+	return err
+}
+
+const keptHelp = "cluster: look at it with: mailbench cluster status --name %[1]s\n" +
+	"cluster: remove it with: mailbench cluster down --name %[1]s\n"
+
+// Down removes a cluster by its name, also when ctx ends meanwhile: half a
+// cluster is of no use to anybody.
+func Down(ctx context.Context, docker *client.Client, name string) error {
+	if name == "" {
+		return &NameError{name}
+	}
+	return remove(ctx, cluster.New(docker, cluster.Spec{RunID: name}))
 }
 
 // start starts a cluster within startTimeout, and removes what there is of it
@@ -40,10 +67,23 @@ func Up(ctx context.Context, docker *client.Client, p *Plan, name, image string,
 func start(ctx context.Context, c *cluster.Cluster) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := c.Start(starting); err != nil {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		return errors.Join(&StartError{err}, c.Stop(stopping))
+	err := c.Start(starting)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cluster.ErrTaken):
+		return &StartError{err}
+	}
+	return errors.Join(&StartError{err}, remove(ctx, c))
+}
+
+// remove removes a cluster, after an interrupt too. What it could not remove is
+// for heal.
+func remove(ctx context.Context, c *cluster.Cluster) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := c.Stop(ctx); err != nil {
+		return fmt.Errorf("%w: %w; run: mailbench heal", chaos.ErrUnhealed, err)
 	}
 	return nil
 }

@@ -327,7 +327,7 @@ func conclude(op reference.Operation, attempts []Attempt, failOpen bool) Outcome
 		return OK
 	case judge(op, last.Result) == answered:
 		return Retried
-	case op.Writes() && slices.ContainsFunc(attempts, func(a Attempt) bool { return a.Result.Effect == ndberr.MayHaveBeen }):
+	case op.Writes() && slices.ContainsFunc(attempts, mayHaveBeen):
 		return Unknown
 	case op == reference.ReadPreferences, op == reference.CheckGreylist && failOpen:
 		return Degraded
@@ -335,6 +335,8 @@ func conclude(op reference.Operation, attempts []Attempt, failOpen bool) Outcome
 		return Failed
 	}
 }
+
+func mayHaveBeen(a Attempt) bool { return a.Result.Effect == ndberr.MayHaveBeen }
 
 // sleep waits for d or until ctx ends, and says whether it was d. On an idle
 // Linux machine Go's timers fire up to 1 ms late, for epoll waits in whole

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,10 @@ type Acknowledged struct {
 	Dispatched       time.Duration // of the first attempt, since the anchor: writes of one key that overlap may end in either order
 	At               time.Duration // when the op ended, since the anchor
 	Certain          bool          // false if it may or may not have happened
+	// Lingers says that an attempt other than the answered one may have
+	// happened: its statement may take effect even after At. What is not Certain
+	// always lingers.
+	Lingers bool
 }
 
 // AckSink takes acknowledged writes as they end, from many goroutines.
@@ -293,6 +298,7 @@ func (s *session) acknowledge(outcome Outcome, a Acknowledged) {
 	if s.replay.Ledger == nil || !a.Certain && outcome != Unknown {
 		return
 	}
+	a.Lingers = slices.ContainsFunc(s.attempts, mayHaveBeen)
 	a.Operation = s.sample.Operation
 	a.Dispatched, a.At = s.attempts[0].Dispatched, s.attempts[len(s.attempts)-1].Ended
 	s.replay.Ledger.Acknowledge(a)

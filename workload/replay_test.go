@@ -184,10 +184,10 @@ func TestOneMessageOrLogin(t *testing.T) {
 	rounds := mta(1, 2)
 	rounds.Policy.Attempts = 5
 	type ack struct {
-		op      reference.Operation
-		certain bool
+		op               reference.Operation
+		certain, lingers bool
 	}
-	checked, saved := ack{reference.CheckGreylist, true}, ack{reference.SetPreference, true}
+	checked, saved := ack{reference.CheckGreylist, true, false}, ack{reference.SetPreference, true, false}
 	for _, row := range []struct {
 		sentence string
 		client   Client
@@ -221,9 +221,9 @@ func TestOneMessageOrLogin(t *testing.T) {
 		{"a greylist check that was aborted everywhere fails open where the client says so", failOpen, routing.Local, greylist.New, nil, []error{nil, errTemporary, errTemporary},
 			[]string{"route ok 1", "check degraded 1 2", "deliver ok 1"}, nil},
 		{"a greylist check without an answer may have happened", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errTemporary, errNoAnswer},
-			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false}}},
+			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false, true}}},
 		{"a later attempt that failed for certain does not undo an earlier one", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errBroken, errTemporary},
-			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false}}},
+			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false, true}}},
 		{"a greylist check that committed without its answer is asked again", mta(1, 2), routing.Local, greylist.New, nil, []error{nil, errCommitted},
 			[]string{"route ok 1", "check retried 1 2"}, []ack{checked}},
 
@@ -236,8 +236,10 @@ func TestOneMessageOrLogin(t *testing.T) {
 		{"a save that was aborted everywhere fails, and the page ends", webmail(1, 2), 0, 0, nil, []error{nil, errTemporary, errTemporary},
 			[]string{"read ok 1", "set failed 1 2"}, nil},
 		{"a save without an answer may have happened, and the page ends", webmail(1, 2), 0, 0, nil, []error{nil, errBroken, errNoAnswer},
-			[]string{"read ok 1", "set unknown 1 2"}, []ack{{reference.SetPreference, false}}},
-		{"a save that was answered after a lost connection is saved", webmail(1, 2), 0, 0, nil, []error{nil, errBroken},
+			[]string{"read ok 1", "set unknown 1 2"}, []ack{{reference.SetPreference, false, true}}},
+		{"a save that was answered after a lost connection is saved, and its first statement may yet take effect", webmail(1, 2), 0, 0, nil, []error{nil, errBroken},
+			[]string{"read ok 1", "set retried 1 2", "set ok 1"}, []ack{{reference.SetPreference, true, true}, saved}},
+		{"a save that was answered after one that was aborted leaves nothing behind", webmail(1, 2), 0, 0, nil, []error{nil, errTemporary},
 			[]string{"read ok 1", "set retried 1 2", "set ok 1"}, []ack{saved, saved}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -271,7 +273,7 @@ func TestOneMessageOrLogin(t *testing.T) {
 			}
 			var acks []ack
 			for _, a := range out.acks {
-				acks = append(acks, ack{a.Operation, a.Certain})
+				acks = append(acks, ack{a.Operation, a.Certain, a.Lingers})
 			}
 			if !reflect.DeepEqual(acks, row.acks) {
 				t.Errorf("%s: acknowledged %v, want %v", row.sentence, acks, row.acks)
@@ -611,7 +613,7 @@ func TestSavesAreAcknowledgedWithTheirValues(t *testing.T) {
 		a, begin := r.Trace.Action(0), out.all[0].Intended
 		for k, save := range a.Saves {
 			at := begin + saveAfter + time.Duration(k)*saveStep
-			want := Acknowledged{reference.SetPreference, a.User, save.Key, save.Value, at, at + time.Millisecond, true}
+			want := Acknowledged{reference.SetPreference, a.User, save.Key, save.Value, at, at + time.Millisecond, true, false}
 			if out.acks[k] != want {
 				t.Errorf("acknowledged %+v, want %+v", out.acks[k], want)
 			}

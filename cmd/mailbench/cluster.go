@@ -106,7 +106,7 @@ func newClusterDown() *cobra.Command {
 	c := &cobra.Command{
 		Use: "down", Short: "remove a cluster: its containers, volumes and network", Args: arguments(cobra.NoArgs),
 		RunE: withEngine(func(c *cobra.Command, docker *client.Client) error {
-			if err := cluster.Remove(c.Context(), docker, name); err != nil {
+			if err := scenarios.Down(c.Context(), docker, name); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "cluster %s: nothing of it is left\n", name)

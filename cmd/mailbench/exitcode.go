@@ -42,8 +42,10 @@ func exitCode(err error) int {
 		interrupted *scenarios.InterruptedError
 		input       *scenarios.InputError
 		recording   *report.UnreadableError
+		name        *scenarios.NameError
+		taken       *scenarios.TakenError
 		noEngine    *engine.UnavailableError
-		noImage     *image.BuildError
+		noImage     *image.UnavailableError
 		noCluster   *scenarios.StartError
 	)
 	switch {
@@ -55,7 +57,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken):
 		return exitUsage
 	case errors.As(err, &input), errors.As(err, &recording):
 		return exitInput

@@ -27,7 +27,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil && err.Error() != "" {
 		fmt.Fprintln(stderr, "mailbench: "+err.Error())
 	}
-	return exitCode(err)
+	code := exitCode(err)
+	if err != nil && ctx.Err() != nil && code != exitUnhealed {
+		return exitInterrupted
+	}
+	return code
 }
 
 // untilInterrupt returns a context that the first interrupt ends, upon which a
@@ -35,7 +39,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func untilInterrupt() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// A pager or tee that an interrupt ended must not end the harness before it
+	// has healed: a write to a closed pipe then is an error, no death.
+	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		<-signals
 		fmt.Fprintln(os.Stderr, "\nmailbench: interrupted: draining, healing and writing the run; interrupt again to abort")

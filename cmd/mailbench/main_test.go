@@ -15,6 +15,10 @@ func TestCommandLine(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("name: wrong\nhypothesis: Nothing.\nworkload:\n  duration: 90 parsecs\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	taken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(taken, "manifest.json"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// Nothing listens there: the discard port of this machine.
 	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
 	for _, row := range []struct {
@@ -38,6 +42,9 @@ func TestCommandLine(t *testing.T) {
 		{"a flag that does not fit names itself", "plan peak-hour --speed 0", 65, "", "--speed 0"},
 		{"an override without a value is a usage error", "plan peak-hour --set workload.speed", 64, "", "must be path=value"},
 		{"progress has three forms", "run smoke --progress loud", 64, "", "must be auto, plain or none"},
+		{"a run directory that holds a run", "run smoke --out " + taken, 64, "", "name another run directory"},
+		{"a series where a run is", "run smoke --repeat 2 --out " + taken, 64, "", "name another run directory"},
+		{"a series of none", "run smoke --repeat 0", 64, "", "must be 1 to 1000"},
 		{"validate says that a scenario is right", "scenarios validate peak-hour", 0, "is right", ""},
 		{"validate says what is wrong", "scenarios validate " + wrong, 65, "", "workload.duration"},
 		{"a plan shows hashes and faults", "plan peak-hour", 0, "f2-kill-sql1", ""},

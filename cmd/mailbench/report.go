@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/spf13/cobra"
@@ -28,13 +30,18 @@ is judged, and the gravest verdict counts.`,
 			if !ok {
 				return usageError{errFormat(format)}
 			}
-			dirs, err := report.Members(args[0])
+			members, err := report.Members(args[0])
 			if err != nil {
 				return err
 			}
 			var verdicts []results.Verdict
-			for _, dir := range dirs {
-				run, err := report.Write(dir)
+			for _, m := range members {
+				if m.NeverBegan {
+					fmt.Fprintf(c.ErrOrStderr(), "report: %s holds no recording: the run never began; it counts as %s\n", m.Dir, results.Inconclusive)
+					verdicts = append(verdicts, results.Inconclusive)
+					continue
+				}
+				run, err := report.Write(m.Dir)
 				if err != nil {
 					return err
 				}

@@ -14,11 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -64,6 +66,11 @@ type Cluster struct {
 
 var _ reference.Target = (*Cluster)(nil)
 
+const (
+	reachTimeout = 3 * time.Second  // for a host on this machine to refuse a connection
+	actTimeout   = 60 * time.Second // for the engine to create something
+)
+
 // DefaultAccount is the account of clusters that the harness runs. The cluster
 // is reachable from this machine only, and lives no longer than its run.
 func DefaultAccount() Account {
@@ -95,36 +102,94 @@ func (c *Cluster) hostAddress(host string) netip.Addr {
 	return hostAddress(c.subnet, slices.Index(c.spec.Topology.Hosts(), host))
 }
 
+// ErrTaken says that the engine already holds something of that run id, which
+// is somebody else's.
+var ErrTaken = errors.New("the engine already holds a cluster of this name")
+
 // Start creates network, hosts and nodes, waits until the cluster is ready, and
 // installs the schema. Ready means that all data nodes are started, that an
 // arbitrator is connected, and that a row could be written through every SQL
-// node. When it fails it leaves what it has made: the caller stops the cluster.
+// node. When it fails it leaves what it has made, for Stop; after ErrTaken it
+// has made nothing, and Stop would remove what is another's.
 func (c *Cluster) Start(ctx context.Context) error {
 	quietTestcontainers()
 	began := time.Now()
-	nw, err := c.createNetwork(ctx)
-	if err != nil {
+	if err := c.checkNotTaken(ctx); err != nil {
+		return err
+	}
+	if err := c.createNetwork(ctx); err != nil {
 		return err
 	}
 	c.spec.Announce(fmt.Sprintf("cluster: network %s", c.subnet))
-	hosts, err := c.startHosts(ctx, nw)
+	hosts, err := c.startHosts(ctx)
 	if err != nil {
 		return err
 	}
-	group, groupCtx := errgroup.WithContext(ctx)
+	if err := c.checkReachable(ctx); err != nil {
+		return err
+	}
+	var group errgroup.Group
 	for _, n := range c.spec.Topology.Nodes {
-		group.Go(func() error { return c.startNew(groupCtx, n, hosts[n.Host]) })
+		group.Go(func() error { return c.startNew(ctx, n, hosts[n.Host]) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	c.spec.Announce(fmt.Sprintf("cluster: %d nodes on %d hosts are starting", len(c.spec.Topology.Nodes), len(hosts)))
 	c.watch = newWatch(c.managementAddress(), c.spec.Topology)
-	if err := c.awaitReady(ctx); err != nil {
+	ready, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	go c.failWithNodes(ready, fail)
+	if err := c.awaitReady(ready); err != nil {
+		if cause := context.Cause(ready); cause != nil && ctx.Err() == nil {
+			err = cause
+		}
 		return fmt.Errorf("the cluster did not get ready: %w%s", err, c.logTails(context.WithoutCancel(ctx)))
 	}
 	c.spec.Announce(fmt.Sprintf("cluster: ready after %.1f s", time.Since(began).Seconds()))
 	return nil
+}
+
+// checkNotTaken refuses a run id of which the engine holds anything.
+func (c *Cluster) checkNotTaken(ctx context.Context) error {
+	clusters, err := List(ctx, c.docker)
+	if err != nil {
+		return err
+	}
+	for _, info := range clusters {
+		if info.RunID == c.spec.RunID {
+			return fmt.Errorf("%w: %s; remove it with: mailbench cluster down --name %s", ErrTaken, info.RunID, info.RunID)
+		}
+	}
+	return nil
+}
+
+// checkReachable tells a user whose engine is on another machine, or in a
+// virtual machine, what is wrong: containers are reached by their addresses. A
+// host that refuses a connection is there.
+func (c *Cluster) checkReachable(ctx context.Context) error {
+	address := netip.AddrPortFrom(c.hostAddress(c.spec.Topology.Hosts()[0]), 1).String()
+	dialer := net.Dialer{Timeout: reachTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err == nil {
+		return conn.Close()
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil
+	}
+	return fmt.Errorf("containers cannot be reached at their addresses: %w; mailbench must run on the engine's own Linux machine", err)
+}
+
+// act runs one request that creates something. It is not begun once ctx has
+// ended, and not cut off when ctx ends: nobody would know whether the engine
+// went on with it, and what it made would be left behind.
+func act(ctx context.Context, do func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actTimeout)
+	defer cancel()
+	return do(ctx)
 }
 
 // quietTestcontainers switches off the reaper container, whose image cannot be
@@ -143,36 +208,38 @@ func (c *Cluster) labels(more map[string]string) map[string]string {
 	return labels
 }
 
-// createNetwork makes the cluster's network. The description is a label of the
-// network, which needs the subnet before it is known: so the address range is
-// read back from the engine by Attach, and only the rest is in the label.
-func (c *Cluster) createNetwork(ctx context.Context) (*testcontainers.DockerNetwork, error) {
+// createNetwork makes the cluster's network. Its label describes the cluster;
+// Attach reads the subnet, which is not known before, from the network itself.
+func (c *Cluster) createNetwork(ctx context.Context) error {
 	description, err := json.Marshal(c.spec)
 	if err != nil {
-		return nil, fmt.Errorf("describe the cluster: %w", err)
+		return fmt.Errorf("describe the cluster: %w", err)
 	}
-	nw, p, err := createNetwork(ctx, c.docker, os.Getpid(), c.labels(map[string]string{
-		engine.LabelCluster: string(description),
-		engine.LabelJournal: c.spec.Journal,
-		engine.LabelOwner:   engine.Owner(),
-		engine.LabelKeep:    fmt.Sprint(c.spec.Keep),
-	}))
-	if err != nil {
-		return nil, err
-	}
-	c.subnet = p
-	return nw, nil
+	return act(ctx, func(ctx context.Context) (err error) {
+		c.subnet, err = createNetwork(ctx, c.docker, c.networkName(), os.Getpid(), c.labels(map[string]string{
+			engine.LabelCluster: string(description),
+			engine.LabelJournal: c.spec.Journal,
+			engine.LabelOwner:   engine.Owner(),
+			engine.LabelKeep:    fmt.Sprint(c.spec.Keep),
+		}))
+		return err
+	})
 }
 
+func (c *Cluster) networkName() string { return "mailbench-" + c.spec.RunID }
+
 // startHosts starts a container for each host and returns their ids.
-func (c *Cluster) startHosts(ctx context.Context, nw *testcontainers.DockerNetwork) (map[string]string, error) {
-	var mu sync.Mutex
-	ids := map[string]string{}
-	group, ctx := errgroup.WithContext(ctx)
+func (c *Cluster) startHosts(ctx context.Context) (map[string]string, error) {
+	var (
+		mu    sync.Mutex
+		ids   = map[string]string{}
+		group errgroup.Group
+		name  = c.networkName()
+	)
 	for _, host := range c.spec.Topology.Hosts() {
 		group.Go(func() error {
-			started, err := testcontainers.Run(ctx, c.spec.Image,
-				testcontainers.WithName(c.name(host)),
+			id, err := c.run(ctx,
+				testcontainers.WithName(c.name("host-"+host)),
 				testcontainers.WithEntrypoint("sleep", "infinity"),
 				testcontainers.WithLabels(c.labels(map[string]string{engine.LabelHost: host})),
 				testcontainers.WithConfigModifier(func(config *container.Config) {
@@ -181,23 +248,35 @@ func (c *Cluster) startHosts(ctx context.Context, nw *testcontainers.DockerNetwo
 				}),
 				testcontainers.WithHostConfigModifier(func(config *container.HostConfig) { config.PublishAllPorts = false }),
 				testcontainers.CustomizeRequestOption(func(r *testcontainers.GenericContainerRequest) error {
-					r.Networks = []string{nw.Name}
-					r.NetworkAliases = map[string][]string{nw.Name: {host}}
+					r.Networks = []string{name}
+					r.NetworkAliases = map[string][]string{name: {host}}
 					return nil
 				}),
 				testcontainers.WithEndpointSettingsModifier(func(settings map[string]*network.EndpointSettings) {
-					settings[nw.Name].IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: c.hostAddress(host)}
+					settings[name].IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: c.hostAddress(host)}
 				}))
 			if err != nil {
 				return fmt.Errorf("start host %s: %w", host, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			ids[host] = started.GetContainerID()
+			ids[host] = id
 			return nil
 		})
 	}
 	return ids, group.Wait()
+}
+
+// run creates and starts a container and returns its id.
+func (c *Cluster) run(ctx context.Context, options ...testcontainers.ContainerCustomizer) (id string, err error) {
+	err = act(ctx, func(ctx context.Context) error {
+		started, err := testcontainers.Run(ctx, c.spec.Image, options...)
+		if err == nil {
+			id = started.GetContainerID()
+		}
+		return err
+	})
+	return id, err
 }
 
 func (c *Cluster) name(part string) string { return "mailbench-" + c.spec.RunID + "-" + part }
@@ -236,13 +315,13 @@ func (c *Cluster) startNew(ctx context.Context, n topology.Node, hostID string) 
 	case topology.SQL:
 		options = append(options, file(accountsPath, accountsSQL(c.spec.Account)))
 	}
-	started, err := testcontainers.Run(ctx, c.spec.Image, options...)
+	id, err := c.run(ctx, options...)
 	if err != nil {
 		return fmt.Errorf("start node %s on host %s: %w", n.Name, n.Host, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.containers[n.ID] = started.GetContainerID()
+	c.containers[n.ID] = id
 	return nil
 }
 
@@ -301,7 +380,7 @@ func (c *Cluster) Stop(ctx context.Context) error {
 type Info struct {
 	RunID   string
 	Journal string
-	Owner   string // process id of the harness that made it, on the engine's machine
+	Owner   string // the process that made it, for engine.Alive
 	Keep    bool
 	Network string
 }
@@ -309,17 +388,8 @@ type Info struct {
 // List returns the clusters that carry mailbench's label, by run id. A run
 // whose network is gone but whose containers or volumes are not is listed too.
 func List(ctx context.Context, docker *client.Client) ([]Info, error) {
-	found := map[string]Info{}
-	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned("")})
-	if err != nil {
-		return nil, fmt.Errorf("list the engine's networks: %w", err)
-	}
-	for _, n := range networks.Items {
-		found[n.Labels[engine.LabelRun]] = Info{
-			RunID: n.Labels[engine.LabelRun], Journal: n.Labels[engine.LabelJournal], Owner: n.Labels[engine.LabelOwner],
-			Keep: n.Labels[engine.LabelKeep] == "true", Network: n.Name,
-		}
-	}
+	// Networks last: they are made first, so that a run that starts meanwhile
+	// does not look as if its network were gone.
 	containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: engine.Owned("")})
 	if err != nil {
 		return nil, fmt.Errorf("list the engine's containers: %w", err)
@@ -328,16 +398,22 @@ func List(ctx context.Context, docker *client.Client) ([]Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the engine's volumes: %w", err)
 	}
-	orphan := func(labels map[string]string) {
-		if id := labels[engine.LabelRun]; found[id].RunID == "" {
-			found[id] = Info{RunID: id}
-		}
+	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned("")})
+	if err != nil {
+		return nil, fmt.Errorf("list the engine's networks: %w", err)
 	}
+	found := map[string]Info{}
 	for _, item := range containers.Items {
-		orphan(item.Labels)
+		found[item.Labels[engine.LabelRun]] = Info{RunID: item.Labels[engine.LabelRun]}
 	}
 	for _, item := range volumes.Items {
-		orphan(item.Labels)
+		found[item.Labels[engine.LabelRun]] = Info{RunID: item.Labels[engine.LabelRun]}
+	}
+	for _, n := range networks.Items {
+		found[n.Labels[engine.LabelRun]] = Info{
+			RunID: n.Labels[engine.LabelRun], Journal: n.Labels[engine.LabelJournal], Owner: n.Labels[engine.LabelOwner],
+			Keep: n.Labels[engine.LabelKeep] == "true", Network: n.Name,
+		}
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b Info) int { return strings.Compare(a.RunID, b.RunID) }), nil
 }
@@ -348,8 +424,13 @@ func Attach(ctx context.Context, docker *client.Client, runID string) (*Cluster,
 	if err != nil {
 		return nil, fmt.Errorf("list the engine's networks: %w", err)
 	}
-	if len(networks.Items) != 1 {
-		return nil, fmt.Errorf("%d networks carry the label %s=%s, want 1: %w", len(networks.Items), engine.LabelRun, runID, ErrNoCluster)
+	switch len(networks.Items) {
+	case 0:
+		return nil, fmt.Errorf("%w: no network carries the label %s=%s", ErrNoCluster, engine.LabelRun, runID)
+	case 1:
+	default:
+		return nil, fmt.Errorf("%d networks carry the label %s=%s, want 1; remove them with: mailbench cluster down --name %[3]s",
+			len(networks.Items), engine.LabelRun, runID)
 	}
 	var spec Spec
 	nw := networks.Items[0]

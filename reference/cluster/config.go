@@ -19,9 +19,8 @@ const (
 
 // dataDefaults are the parameters of [ndbd default] that differ from NDB's own
 // defaults, so that a data node fits a small machine. Heartbeats, arbitration,
-// checkpoints and time-outs that decide what a fault costs keep the production
-// defaults (storage/ndb/src/common/mgmcommon/ConfigInfo.cpp); a scenario may
-// set any of them.
+// checkpoints and the time-outs of live transactions keep the production defaults
+// (storage/ndb/src/common/mgmcommon/ConfigInfo.cpp); a scenario may set any.
 func dataDefaults() map[string]string {
 	return map[string]string{
 		"DataMemory":            "256M",

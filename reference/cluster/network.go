@@ -10,8 +10,6 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
-	"github.com/testcontainers/testcontainers-go"
-	tcnetwork "github.com/testcontainers/testcontainers-go/network"
 )
 
 // pool is the range that RFC 2544 (section C.2.2) sets aside for benchmarks of
@@ -19,10 +17,10 @@ import (
 var pool = netip.MustParsePrefix("198.18.0.0/15")
 
 const (
-	subnetBits  = 24
-	maxSubnets  = 1 << (subnetBits - 15)
-	firstHost   = 11 // last byte of the first host's address
-	networkTrys = 16
+	subnetBits   = 24
+	maxSubnets   = 1 << (subnetBits - 15)
+	firstHost    = 11 // last byte of the first host's address
+	networkTries = 16
 )
 
 // subnet returns the i-th /24 of the pool.
@@ -87,24 +85,26 @@ func takenSubnets(ctx context.Context, c *client.Client) ([]netip.Prefix, error)
 
 // createNetwork makes a private network on the first subnet that is free. Two
 // harnesses may race for one: then the engine refuses it, and the next is tried.
-func createNetwork(ctx context.Context, c *client.Client, start int, labels map[string]string) (*testcontainers.DockerNetwork, netip.Prefix, error) {
+func createNetwork(ctx context.Context, c *client.Client, name string, start int, labels map[string]string) (netip.Prefix, error) {
 	taken, err := takenSubnets(ctx, c)
 	if err != nil {
-		return nil, netip.Prefix{}, err
+		return netip.Prefix{}, err
 	}
 	var failures []error
 	for _, p := range freeSubnets(start, taken) {
-		nw, err := tcnetwork.New(ctx,
-			tcnetwork.WithIPAM(&network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: p}}}),
-			tcnetwork.WithLabels(labels))
+		_, err := c.NetworkCreate(ctx, name, client.NetworkCreateOptions{
+			Driver: "bridge",
+			IPAM:   &network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: p}}},
+			Labels: labels,
+		})
 		if err == nil {
-			return nw, p, nil
+			return p, nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", p, err))
 		// The engine has no code of its own for this refusal.
-		if !strings.Contains(err.Error(), "overlaps") || len(failures) == networkTrys {
+		if !strings.Contains(err.Error(), "overlaps") || len(failures) == networkTries {
 			break
 		}
 	}
-	return nil, netip.Prefix{}, fmt.Errorf("no subnet of %s could be had for the cluster's network: %w", pool, errors.Join(failures...))
+	return netip.Prefix{}, fmt.Errorf("no subnet of %s could be had for the cluster's network: %w", pool, errors.Join(failures...))
 }

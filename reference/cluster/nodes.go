@@ -162,6 +162,10 @@ func statusEvidence(s mgm.NodeStatus) reference.Evidence {
 	return reference.Evidence{At: time.Now(), Source: "management status", Detail: string(s.Status)}
 }
 
+// tryTimeout bounds one look, so that a node that hangs does not keep the
+// others from being asked.
+const tryTimeout = 15 * time.Second
+
 // AwaitRedundant waits until the loss of another node would cost no more than
 // before this one was lost. For a data or management node that is: all data
 // nodes are started and each sees the arbitrator. For a SQL node: it takes a
@@ -180,7 +184,9 @@ func (c *Cluster) AwaitRedundant(ctx context.Context, id topology.ID) (reference
 		}
 	}
 	for {
-		e, err := check(ctx)
+		try, cancel := context.WithTimeout(ctx, tryTimeout)
+		e, err := check(try)
+		cancel()
 		if err == nil {
 			return e, nil
 		}
@@ -261,6 +267,42 @@ func (c *Cluster) arbitratorSeen(ctx context.Context, n topology.Node) error {
 	return nil
 }
 
+// failWithNodes ends a start as soon as a node's container has exited: it will
+// not come up by itself. It returns when ctx ends.
+func (c *Cluster) failWithNodes(ctx context.Context, fail context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, n := range c.spec.Topology.Nodes {
+			if state := c.containerState(ctx, n.ID); state == "exited" || state == "dead" {
+				fail(fmt.Errorf("node %s ended while it started", n.Name))
+				return
+			}
+		}
+	}
+}
+
+// containerState asks the engine what a node's container does.
+func (c *Cluster) containerState(ctx context.Context, id topology.ID) string {
+	_, container, err := c.container(id)
+	if err != nil {
+		return "missing"
+	}
+	inspected, err := c.docker.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
+	switch {
+	case errdefs.IsNotFound(err):
+		return "missing"
+	case err != nil:
+		return err.Error()
+	}
+	return string(inspected.Container.State.Status)
+}
+
 // awaitReady waits for what Start promises, and installs the schema.
 func (c *Cluster) awaitReady(ctx context.Context) error {
 	for _, n := range c.spec.Topology.ByRole(topology.Data) {
@@ -307,14 +349,7 @@ func (c *Cluster) Status(ctx context.Context) []NodeState {
 	reported, err := c.watch.status(ctx)
 	var states []NodeState
 	for _, n := range c.spec.Topology.Nodes {
-		s := NodeState{Node: n, Address: c.Address(n), Container: "missing"}
-		if _, id, err := c.container(n.ID); err == nil {
-			if inspected, err := c.docker.ContainerInspect(ctx, id, client.ContainerInspectOptions{}); err == nil {
-				s.Container = string(inspected.Container.State.Status)
-			} else if !errdefs.IsNotFound(err) {
-				s.Container = err.Error()
-			}
-		}
+		s := NodeState{Node: n, Address: c.Address(n), Container: c.containerState(ctx, n.ID)}
 		switch status, ok := reported[n.ID]; {
 		case err != nil:
 			s.Cluster = "management server does not answer"
@@ -338,12 +373,13 @@ func (c *Cluster) logTails(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	var b strings.Builder
-	for _, s := range c.Status(ctx) {
-		if s.Container == "running" {
+	for _, n := range c.spec.Topology.Nodes {
+		state := c.containerState(ctx, n.ID)
+		if state == "running" {
 			continue
 		}
-		fmt.Fprintf(&b, "\n  node %s is %s; its log ends with:", s.Node.Name, s.Container)
-		for _, line := range c.logTail(ctx, s.Node.ID, 5) {
+		fmt.Fprintf(&b, "\n  node %s is %s; its log ends with:", n.Name, state)
+		for _, line := range c.logTail(ctx, n.ID, 5) {
 			fmt.Fprintf(&b, "\n    %s", line)
 		}
 	}

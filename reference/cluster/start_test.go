@@ -154,6 +154,26 @@ func TestRedundantSQLNodeGetsItsRoutinesBack(t *testing.T) {
 	}
 }
 
+// TestATakenNameIsLeftAlone: a second cluster of the same run id is refused
+// before it has made anything, so that nobody removes the first for it.
+func TestATakenNameIsLeftAlone(t *testing.T) {
+	c := clustertest.Shared(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	docker, err := engine.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer docker.Close()
+	second := cluster.New(docker, cluster.Spec{RunID: c.RunID(), Topology: c.Topology(), Account: cluster.DefaultAccount()})
+	if err := second.Start(ctx); !errors.Is(err, cluster.ErrTaken) {
+		t.Errorf("error %v, want one that says that the name is taken", err)
+	}
+	if _, err := cluster.Attach(ctx, docker, c.RunID()); err != nil {
+		t.Errorf("the first cluster cannot be found any more: %v", err)
+	}
+}
+
 // TestRemoveTakesOnlyItsOwn: removing a run that is not there changes nothing,
 // and an empty run id is refused.
 func TestRemoveTakesOnlyItsOwn(t *testing.T) {

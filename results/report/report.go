@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,20 +65,34 @@ func Write(dir string) (*results.Run, error) {
 	return run, nil
 }
 
-// Members lists the run directories in dir: those of a series, or dir itself.
-func Members(dir string) ([]string, error) {
+// Member is a run directory to be judged.
+type Member struct {
+	Dir string
+	// NeverBegan: the series names the run, but there is no recording of it, for
+	// the series ended while the run was being prepared. Its verdict is
+	// results.Inconclusive.
+	NeverBegan bool
+}
+
+// Members lists the run directories in dir: those of a series, in the order in
+// which they ran, or dir itself, which Write refuses if it holds no recording.
+// A series that cannot be read is an *UnreadableError.
+func Members(dir string) ([]Member, error) {
 	if !results.IsSeries(dir) {
-		return []string{dir}, nil
+		return []Member{{Dir: dir}}, nil
 	}
 	series, err := results.ReadSeries(dir)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	var dirs []string
+	var members []Member
 	for _, m := range series.Members {
-		dirs = append(dirs, filepath.Join(dir, m.Dir))
+		run := filepath.Join(dir, m.Dir)
+		// The manifest is the first file of a recording.
+		_, err := os.Stat(filepath.Join(run, results.ManifestFile))
+		members = append(members, Member{Dir: run, NeverBegan: errors.Is(err, os.ErrNotExist)})
 	}
-	return dirs, nil
+	return members, nil
 }
 
 // replace writes a file beside path and renames it, so that a reader sees the

@@ -3,10 +3,12 @@ package report
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,8 +176,9 @@ func TestShares(t *testing.T) {
 	}
 }
 
-func TestWriteMakesTheSameBytesAgain(t *testing.T) {
-	dir := t.TempDir()
+// record leaves a small recording in dir.
+func record(t *testing.T, dir string) {
+	t.Helper()
 	rec, err := results.Create(dir, results.Manifest{
 		Scenario: "small", Anchor: time.Unix(1_700_000_000, 0),
 		Objectives: []results.Objective{{Name: "all", TargetPPM: 500_000}},
@@ -191,7 +194,11 @@ func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 	if err := rec.Close(results.EndOfRun{At: time.Second, Reason: results.Completed}); err != nil {
 		t.Fatal(err)
 	}
+}
 
+func TestWriteMakesTheSameBytesAgain(t *testing.T) {
+	dir := t.TempDir()
+	record(t, dir)
 	read := func() (all [3]string) {
 		run, err := Write(dir)
 		if err != nil || run.Verdict != results.Pass {
@@ -219,5 +226,47 @@ func TestWriteOfNoRecordingSaysWhere(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Write(dir); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got error %v", err)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		prepare  func(dir string)
+		want     []Member // Dir below the directory
+	}{
+		{"a run is its own only member", func(dir string) { record(t, dir) }, []Member{{Dir: ""}}},
+		{"a directory without a recording is left for Write to refuse", func(string) {}, []Member{{Dir: ""}}},
+		{"of a series, runs that never began are told from the others, with and without a directory",
+			func(dir string) {
+				record(t, filepath.Join(dir, "001"))
+				if err := os.MkdirAll(filepath.Join(dir, "002", "cluster"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				series := results.Series{Kind: results.Repetitions, Members: []results.Member{{Dir: "001"}, {Dir: "002"}, {Dir: "003"}}}
+				if err := series.Write(dir); err != nil {
+					t.Fatal(err)
+				}
+			},
+			[]Member{{Dir: "001"}, {Dir: "002", NeverBegan: true}, {Dir: "003", NeverBegan: true}}},
+	} {
+		dir := t.TempDir()
+		row.prepare(dir)
+		for i := range row.want {
+			row.want[i].Dir = filepath.Join(dir, row.want[i].Dir)
+		}
+		got, err := Members(dir)
+		if err != nil || !slices.Equal(got, row.want) {
+			t.Errorf("%s: got %+v, %v, want %+v", row.sentence, got, err, row.want)
+		}
+	}
+
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, results.SeriesFile), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var unreadable *UnreadableError
+	if _, err := Members(dir); !errors.As(err, &unreadable) {
+		t.Errorf("a series that cannot be read: error %v", err)
 	}
 }

@@ -105,7 +105,6 @@ func get(t testing.TB, use int) *cluster.Cluster {
 	found, err := image.Find(ctx, docker, image.Options{
 		Name:     os.Getenv("MAILBENCH_IMAGE"),
 		Announce: func(line string) { t.Log(line) },
-		LogPath:  filepath.Join(os.TempDir(), "mailbench-image-build.log"),
 	})
 	if err != nil {
 		t.Fatal(err)

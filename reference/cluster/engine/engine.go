@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -33,6 +34,11 @@ const pingTimeout = 3 * time.Second
 type UnavailableError struct{ Err error }
 
 func (e *UnavailableError) Error() string {
+	// The client keeps no error to compare with: it replaces EACCES by its own words.
+	if strings.Contains(fmt.Sprint(e.Err), "permission denied") {
+		return fmt.Sprintf("the container engine does not let this user in: %v\n"+
+			"  run as root, or join the group docker (as root: usermod -aG docker USER) and log in again", e.Err)
+	}
 	return fmt.Sprintf("no container engine answers: %v\n"+
 		"  install Docker Engine 20.10 or later (Debian: apt-get install docker.io) and start it\n"+
 		"  (systemctl start docker, or dockerd as root), or point DOCKER_HOST at one", e.Err)

@@ -17,10 +17,12 @@ func TestAlive(t *testing.T) {
 		want            bool
 	}{
 		{"this process lives", Owner(), true},
-		{"a process that has ended does not", fmt.Sprintf("%d:1", gone.Process.Pid), false},
-		{"a later process with the same id is another one", fmt.Sprintf("%d:1", os.Getpid()), false},
-		{"what is no process id names nobody", "x:1", false},
-		{"process groups are no owners", "-1:1", false},
+		{"a process that has ended does not", fmt.Sprintf("%d:1:%s", gone.Process.Pid, pidNamespace()), false},
+		{"a later process with the same id is another one", fmt.Sprintf("%d:1:%s", os.Getpid(), pidNamespace()), false},
+		{"a process of another pid namespace may live", fmt.Sprintf("%d:1:pid:[1]", gone.Process.Pid), true},
+		{"what is no process id names nobody", "x:1:" + pidNamespace(), false},
+		{"process groups are no owners", "-1:1:" + pidNamespace(), false},
+		{"half a name names nobody", fmt.Sprint(os.Getpid()), false},
 		{"nobody does not live", "", false},
 	} {
 		if got := Alive(row.owner); got != row.want {

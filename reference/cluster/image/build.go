@@ -70,18 +70,16 @@ func build(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	if err := checkDisk(ctx, c); err != nil {
 		return Found{}, err
 	}
-	if err := os.MkdirAll(filepath.Dir(o.LogPath), 0o755); err != nil {
-		return Found{}, fmt.Errorf("make the folder of the build's log: %w", err)
-	}
-	log, err := os.Create(o.LogPath)
+	log, err := openLog(o.LogPath)
 	if err != nil {
 		return Found{}, fmt.Errorf("open the build's log: %w", err)
 	}
 	defer log.Close()
+	o.Announce("image: the build's whole output goes to " + log.Name())
 
 	base, frozen, err := findBase(ctx, c, o, log)
 	if err != nil {
-		return Found{}, &BuildError{Step: "the base image", Log: o.LogPath, Err: err}
+		return Found{}, &BuildError{Step: "the base image", Log: log.Name(), Err: err}
 	}
 	name := repository + ":" + Hash()
 	o.Announce(fmt.Sprintf("image: building %s from %s; some 6 minutes on 2 cores, once", name, base))
@@ -93,14 +91,43 @@ func build(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	}
 	last, err := runBuild(ctx, c, o, log, name, map[string]*string{"BASE": &base, "APT_OPTIONS": &options})
 	if err != nil {
-		return Found{}, &BuildError{Step: last, Log: o.LogPath, Err: err}
+		return Found{}, &BuildError{Step: last, Log: log.Name(), Err: err}
 	}
 	id, err := inspect(ctx, c, name)
 	if err != nil {
-		return Found{}, &BuildError{Step: "the finished image", Log: o.LogPath, Err: err}
+		return Found{}, &BuildError{Step: "the finished image", Log: log.Name(), Err: err}
 	}
 	o.Announce(fmt.Sprintf("image: built %s", name))
 	return Found{Name: name, ID: id, How: "built"}, nil
+}
+
+// openLog makes the file at path. If path is empty the file is one that neither
+// another user nor another build writes: in the user's cache folder, or among
+// the temporary files of a user without a cache folder that can be written.
+func openLog(path string) (*os.File, error) {
+	if path != "" {
+		return create(path)
+	}
+	name := fmt.Sprintf("image-build-%s-%d", Hash(), os.Getpid())
+	cache, err := os.UserCacheDir()
+	if err == nil {
+		var log *os.File
+		if log, err = create(filepath.Join(cache, "mailbench", name+".log")); err == nil {
+			return log, nil
+		}
+	}
+	log, tempErr := os.CreateTemp("", "mailbench-"+name+"-*.log")
+	if tempErr != nil {
+		return nil, fmt.Errorf("%w; and %w", err, tempErr)
+	}
+	return log, nil
+}
+
+func create(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return os.Create(path)
 }
 
 // checkDisk refuses to start a build that the engine's disk cannot hold. An
@@ -116,7 +143,7 @@ func checkDisk(ctx context.Context, c *client.Client) error {
 	}
 	if free := fsStat.Bavail * uint64(fsStat.Bsize); free < diskNeeded {
 		return fmt.Errorf("building the image needs %d GiB in %s, which has %.1f GiB free; "+
-			"make room (docker system prune) or name an image with --image",
+			"make room (docker system prune)",
 			diskNeeded>>30, info.Info.DockerRootDir, float64(free)/(1<<30))
 	}
 	return nil
@@ -139,18 +166,25 @@ func findBase(ctx context.Context, c *client.Client, o Options, log io.Writer) (
 	return baseOwn, true, nil
 }
 
+// hostCommand is a command that is asked to end when ctx does, and killed only
+// if it does not: mmdebstrap has a folder to remove, and a package manager that
+// is killed leaves packages half configured.
+func hostCommand(ctx context.Context, name string, arguments ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, name, arguments...)
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.WaitDelay = 10 * time.Second
+	return command
+}
+
 // makeBase makes a minimal Debian sid with mmdebstrap and imports it.
 func makeBase(ctx context.Context, c *client.Client, o Options, log io.Writer) error {
 	if err := ensureMmdebstrap(ctx, o, log); err != nil {
 		return err
 	}
 	o.Announce(fmt.Sprintf("image: making %s with mmdebstrap; some 20 seconds", baseOwn))
-	command := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase",
+	command := hostCommand(ctx, "mmdebstrap", "--variant=minbase",
 		`--aptopt=Acquire::Check-Valid-Until "false"`, "sid", "-")
 	command.Stderr = log
-	// The command is asked to end first, so that it removes its own folder.
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = 10 * time.Second
 	output, err := command.StdoutPipe()
 	if err != nil {
 		return fmt.Errorf("run mmdebstrap: %w", err)
@@ -184,13 +218,16 @@ func ensureMmdebstrap(ctx context.Context, o Options, log io.Writer) error {
 		return nil
 	}
 	const advice = "mmdebstrap is needed to make the base image, since %s cannot be pulled; " +
-		"install it (Debian: apt-get install mmdebstrap) or name an image with --image"
+		"install it (Debian: apt-get install mmdebstrap)"
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
 		return fmt.Errorf(advice, baseOfficial)
 	}
 	o.Announce("image: installing mmdebstrap on this host, to make the base image")
 	for _, arguments := range [][]string{{"update", "-q"}, {"install", "-qy", "--no-install-recommends", "mmdebstrap"}} {
-		command := exec.CommandContext(ctx, "apt-get", arguments...)
+		command := hostCommand(ctx, "apt-get", arguments...)
+		// A terminal's interrupt goes to a whole process group, and would stop the
+		// dpkg that apt-get runs in the middle of a package.
+		command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		command.Stdout, command.Stderr = log, log
 		if err := command.Run(); err != nil {

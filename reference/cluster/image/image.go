@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -26,8 +27,11 @@ var folder embed.FS
 // published build files and not tried, since it could not be pulled where this
 // was written:
 //   - ndb_mgmd, ndbmtd, mysqld and sh are on the PATH;
+//   - so are chown, find (with -mindepth and -delete), mkdir, touch, and a sleep
+//     that takes "infinity";
 //   - the user and group "mysql" exist;
-//   - /var/lib/mysql and /var/lib/mysql-cluster can be made and written by root.
+//   - /var/lib/mysql, /var/lib/mysql-cluster and /run/mysqld can be made and
+//     written by root.
 //
 // Its entrypoint is replaced, its EXPOSEd ports are not published, and its
 // health check is ignored (it tests a mysqld in every role).
@@ -55,8 +59,23 @@ type Options struct {
 	Name     string           // an image named by the user; nothing else is tried
 	Announce func(string)     // takes one line for each step
 	Progress func(p Progress) // takes the build's progress; may be nil
-	LogPath  string           // the build's whole output goes there
+	// LogPath is the file that takes a build's whole output. If it is empty, the
+	// build chooses a file of its own in the user's cache folder and announces it.
+	LogPath string
 }
+
+// UnavailableError says that there is no image for the nodes, and why. Its
+// cause is a *BuildError where a build failed.
+type UnavailableError struct{ Err error }
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("there is no image for the nodes: %v\n"+
+		"  once that is mended, try again with: mailbench cluster image\n"+
+		"  or name an image that the engine has, with --image or MAILBENCH_IMAGE", e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Hash identifies the content of the image folder.
 func Hash() string { return hash(folder) }
@@ -78,8 +97,27 @@ func hash(folder fs.FS) string {
 
 // Find returns the image that nodes shall run, in this order: the one that the
 // user named; a local one made from this very image folder; the official one,
-// if a registry answers; else it is built.
+// if a registry answers; else it is built. It fails with *UnavailableError, or
+// with ctx's error where ctx has ended.
 func Find(ctx context.Context, c *client.Client, o Options) (Found, error) {
+	f, err := find(ctx, c, o)
+	if err == nil {
+		return f, nil
+	}
+	ended := ctx.Err()
+	if ended == nil {
+		return Found{}, &UnavailableError{err}
+	}
+	// What fails once ctx has ended says nothing of the image; only the place is
+	// worth telling.
+	var building *BuildError
+	if errors.As(err, &building) {
+		return Found{}, fmt.Errorf("building the image was stopped at %s: %w", building.Step, ended)
+	}
+	return Found{}, fmt.Errorf("finding the image was stopped: %w", ended)
+}
+
+func find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	if o.Name != "" {
 		return named(ctx, c, o)
 	}
@@ -93,7 +131,7 @@ func Find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	if id, err := pulled(ctx, c, Official, o.Announce); err == nil {
 		return Found{Name: Official, ID: id, How: "official"}, nil
 	} else if ctx.Err() != nil {
-		return Found{}, ctx.Err()
+		return Found{}, err
 	}
 	return build(ctx, c, o)
 }
@@ -102,7 +140,10 @@ func named(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	id, err := inspect(ctx, c, o.Name)
 	if errdefs.IsNotFound(err) {
 		o.Announce(fmt.Sprintf("image: %s is not here", o.Name))
-		id, err = pulled(ctx, c, o.Name, o.Announce)
+		if id, err = pulled(ctx, c, o.Name, o.Announce); err != nil {
+			err = fmt.Errorf("%w\n  pull it by hand (docker pull %s): "+
+				"credentials of private registries are not passed on", err, o.Name)
+		}
 	}
 	if err != nil {
 		return Found{}, fmt.Errorf("image %s, named by --image or MAILBENCH_IMAGE, cannot be had: %w", o.Name, err)
@@ -142,25 +183,45 @@ func pulled(ctx context.Context, c *client.Client, name string, announce func(st
 		return id, nil
 	}
 	announce(fmt.Sprintf("image: trying to pull %s", name))
-	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
-	defer cancel()
-	silent := time.AfterFunc(firstMessage, cancel)
+	if err := pull(ctx, c, name); err != nil {
+		if ctx.Err() == nil {
+			announce(fmt.Sprintf("image: %s cannot be pulled here", name))
+		}
+		return "", fmt.Errorf("pull %s: %w", name, err)
+	}
+	return inspect(ctx, c, name)
+}
+
+// pull ends early where the registry sends nothing, and says so.
+func pull(ctx context.Context, c *client.Client, name string) (err error) {
+	ctx, stop := context.WithTimeoutCause(ctx, pullTimeout,
+		fmt.Errorf("the registry had not sent all of it after %.0f minutes", pullTimeout.Minutes()))
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(firstMessage, func() {
+		cancel(fmt.Errorf("the registry was silent for %.0f s", firstMessage.Seconds()))
+	})
 	defer silent.Stop()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	response, err := c.ImagePull(ctx, name, client.ImagePullOptions{})
 	if err != nil {
-		announce(fmt.Sprintf("image: %s cannot be pulled here", name))
-		return "", fmt.Errorf("pull %s: %w", name, err)
+		return err
 	}
 	defer response.Close()
 	for message, err := range response.JSONMessages(ctx) {
 		silent.Stop()
-		if err == nil && message.Error != nil {
-			err = message.Error
-		}
 		if err != nil {
-			announce(fmt.Sprintf("image: %s cannot be pulled here", name))
-			return "", fmt.Errorf("pull %s: %w", name, err)
+			return err
+		}
+		if message.Error != nil {
+			return message.Error
 		}
 	}
-	return inspect(ctx, c, name)
+	// A stream that was cut off by ctx may look complete.
+	return ctx.Err()
 }
