@@ -50,3 +50,9 @@ func (o Objective) isGood(outcome workload.Outcome, response time.Duration) bool
 	}
 	return o.LatencyUS == 0 || response.Microseconds() <= o.LatencyUS
 }
+
+// Covers says whether a sample is an event of the objective.
+func (o Objective) Covers(s *workload.Sample) bool { return o.covers(s.Operation.Path()) }
+
+// Good says whether a sample that the objective covers is a good event.
+func (o Objective) Good(s *workload.Sample) bool { return o.isGood(s.Outcome, s.Response()) }

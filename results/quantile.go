@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
-// maxLatencyUS is the longest latency that is told apart from longer ones.
-const maxLatencyUS = int64(10 * time.Minute / time.Microsecond)
+// MaxLatency is the longest latency that is told apart from longer ones.
+const MaxLatency = 10 * time.Minute
+
+const maxLatencyUS = int64(MaxLatency / time.Microsecond)
 
 // latencies counts latencies in the buckets of an HDR histogram with three
 // significant digits: single microseconds up to 2047, then 1024 buckets for

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -36,8 +35,7 @@ const (
 	lead            = time.Second      // from the recording's start to the first op
 	loadTimeout     = 30 * time.Minute // for the population
 	logsTimeout     = time.Minute      // for the nodes' logs
-	versionsTimeout = 5 * time.Second
-	readBackTimeout = 5 * time.Minute // for the ledger
+	readBackTimeout = 5 * time.Minute  // for the ledger
 	loadWorkers     = 4
 )
 
@@ -152,36 +150,6 @@ func (c *Conductor) saveLogs(ctx context.Context, target *cluster.Cluster, dir s
 	if err := target.SaveLogs(ctx, dir); err != nil {
 		c.say("the nodes' logs could not be saved: %v", err)
 	}
-}
-
-// FindImage finds or builds the nodes' image and tells of it on w.
-func FindImage(ctx context.Context, docker *client.Client, name string, w io.Writer, terminal bool) (image.Found, error) {
-	last, open := "", false // open: the line on the terminal has no newline yet
-	closeLine := func() {
-		if open {
-			fmt.Fprintln(w)
-			open = false
-		}
-	}
-	defer closeLine() // a failure is printed on a line of its own
-	return image.Find(ctx, docker, image.Options{
-		Name:     name,
-		Announce: func(line string) { closeLine(); fmt.Fprintln(w, line) },
-		Progress: func(p image.Progress) {
-			line := p.String()
-			// Elsewhere than on a terminal every tenth percent is enough.
-			if terminal {
-				fmt.Fprintf(w, "\r\x1b[K%s", line)
-				open = true
-				if p.Percent == 100 || p.Percent < 0 {
-					closeLine()
-				}
-			} else if line != last && (p.Percent < 0 || p.Percent%10 == 0) {
-				fmt.Fprintln(w, line)
-			}
-			last = line
-		},
-	})
 }
 
 // stop removes the cluster, unless it is to be kept, and returns what err has
@@ -326,30 +294,6 @@ func (c *Conductor) readBack(ctx context.Context, l *ledger, target reference.Ta
 	l.readBack(ctx, target, recording.Ledger)
 }
 
-// manifest says all that is known before the first op, but for what ran it.
-func (p *Plan) manifest(runID string) results.Manifest {
-	s, window := p.Scenario, p.Trace.Window()
-	m := results.Manifest{
-		Scenario: s.Name, RunID: runID, Seed: s.Seed, Speed: s.Workload.Speed, Virtual: day,
-		Window:   results.Window{FromSeconds: int64(window.From.Seconds()), DurationSeconds: int64(window.Duration.Seconds())},
-		Topology: p.Topology,
-		Trace: results.Trace{
-			SHA256: p.Trace.SHA256(), MessagesPerDay: s.Workload.MessagesPerDay,
-			Messages: p.Trace.Messages(), Actions: p.Trace.Actions(),
-		},
-		PlanSHA256: p.Faults.SHA256(),
-		Objectives: s.Objectives(),
-		Bounds:     results.Bounds{LagP999US: s.Bounds.LagP999.Microseconds()},
-	}
-	for _, spec := range s.Clients {
-		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes})
-	}
-	for _, f := range p.Faults.Steps {
-		m.Faults = append(m.Faults, results.PlannedFault{ID: f.ID, Kind: string(f.Kind), Target: f.Node.Name, AtUS: f.At.Microseconds()})
-	}
-	return m
-}
-
 // clusterEvent puts what the cluster said on the run's clock.
 func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Event {
 	n, _ := p.Topology.ByID(e.Node)
@@ -410,33 +354,4 @@ func counterRow(at time.Duration, stats workload.Stats) results.CounterRow {
 		row.CPUUS = usage.Utime.Nano()/1000 + usage.Stime.Nano()/1000
 	}
 	return row
-}
-
-// versions names the programs that took part.
-func versions(ctx context.Context, docker *client.Client, target *cluster.Cluster, own string) map[string]string {
-	ctx, cancel := context.WithTimeout(ctx, versionsTimeout)
-	defer cancel()
-	v := map[string]string{"mailbench": own, "go": runtime.Version()}
-	if info, err := docker.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
-		v["engine"] = info.Version
-	}
-	if ndb, err := target.Version(ctx); err == nil {
-		v["cluster"] = ndb
-	}
-	return v
-}
-
-// hostFacts are what bears on speed and names nobody.
-func hostFacts() map[string]string {
-	facts := map[string]string{
-		"os": runtime.GOOS, "arch": runtime.GOARCH, "cpus": fmt.Sprint(runtime.NumCPU()),
-	}
-	var info syscall.Sysinfo_t
-	if syscall.Sysinfo(&info) == nil {
-		facts["memory_mib"] = fmt.Sprint(uint64(info.Totalram) * uint64(info.Unit) >> 20)
-	}
-	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		facts["kernel"] = strings.TrimSpace(string(release))
-	}
-	return facts
 }

@@ -10,7 +10,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,22 +17,16 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/sqlnode"
 	"github.com/mailbench/mailbench/reference/topology"
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
-	"github.com/testcontainers/testcontainers-go"
 	tclog "github.com/testcontainers/testcontainers-go/log"
 	"golang.org/x/sync/errgroup"
 )
@@ -208,129 +201,6 @@ func (c *Cluster) labels(more map[string]string) map[string]string {
 	return labels
 }
 
-// createNetwork makes the cluster's network. Its label describes the cluster;
-// Attach reads the subnet, which is not known before, from the network itself.
-func (c *Cluster) createNetwork(ctx context.Context) error {
-	description, err := json.Marshal(c.spec)
-	if err != nil {
-		return fmt.Errorf("describe the cluster: %w", err)
-	}
-	return act(ctx, func(ctx context.Context) (err error) {
-		c.subnet, err = createNetwork(ctx, c.docker, c.networkName(), os.Getpid(), c.labels(map[string]string{
-			engine.LabelCluster: string(description),
-			engine.LabelJournal: c.spec.Journal,
-			engine.LabelOwner:   engine.Owner(),
-			engine.LabelKeep:    fmt.Sprint(c.spec.Keep),
-		}))
-		return err
-	})
-}
-
-func (c *Cluster) networkName() string { return "mailbench-" + c.spec.RunID }
-
-// startHosts starts a container for each host and returns their ids.
-func (c *Cluster) startHosts(ctx context.Context) (map[string]string, error) {
-	var (
-		mu    sync.Mutex
-		ids   = map[string]string{}
-		group errgroup.Group
-		name  = c.networkName()
-	)
-	for _, host := range c.spec.Topology.Hosts() {
-		group.Go(func() error {
-			id, err := c.run(ctx,
-				testcontainers.WithName(c.name("host-"+host)),
-				testcontainers.WithEntrypoint("sleep", "infinity"),
-				testcontainers.WithLabels(c.labels(map[string]string{engine.LabelHost: host})),
-				testcontainers.WithConfigModifier(func(config *container.Config) {
-					config.Hostname = host
-					config.ExposedPorts, config.Healthcheck = nil, nil
-				}),
-				testcontainers.WithHostConfigModifier(func(config *container.HostConfig) { config.PublishAllPorts = false }),
-				testcontainers.CustomizeRequestOption(func(r *testcontainers.GenericContainerRequest) error {
-					r.Networks = []string{name}
-					r.NetworkAliases = map[string][]string{name: {host}}
-					return nil
-				}),
-				testcontainers.WithEndpointSettingsModifier(func(settings map[string]*network.EndpointSettings) {
-					settings[name].IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: c.hostAddress(host)}
-				}))
-			if err != nil {
-				return fmt.Errorf("start host %s: %w", host, err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			ids[host] = id
-			return nil
-		})
-	}
-	return ids, group.Wait()
-}
-
-// run creates and starts a container and returns its id.
-func (c *Cluster) run(ctx context.Context, options ...testcontainers.ContainerCustomizer) (id string, err error) {
-	err = act(ctx, func(ctx context.Context) error {
-		started, err := testcontainers.Run(ctx, c.spec.Image, options...)
-		if err == nil {
-			id = started.GetContainerID()
-		}
-		return err
-	})
-	return id, err
-}
-
-func (c *Cluster) name(part string) string { return "mailbench-" + c.spec.RunID + "-" + part }
-
-// startNew creates and starts the container of a node in its host's network.
-// Its files live in a volume: they outlive the process, and the engine's
-// layered file system would be too slow for a database.
-func (c *Cluster) startNew(ctx context.Context, n topology.Node, hostID string) error {
-	directory := dataDirectory
-	if n.Role == topology.SQL {
-		directory = sqlDirectory
-	}
-	limits := c.spec.Topology.Limits[n.Role]
-	management := c.spec.Topology.ByRole(topology.Management)[0]
-	options := []testcontainers.ContainerCustomizer{
-		testcontainers.WithName(c.name(n.Name)),
-		testcontainers.WithEntrypoint(command(n, c.hostAddress(management.Host), c.spec.Topology.SQLServer)...),
-		testcontainers.WithLabels(c.labels(map[string]string{engine.LabelHost: n.Host, engine.LabelNode: n.Name})),
-		testcontainers.WithConfigModifier(func(config *container.Config) {
-			config.ExposedPorts, config.Healthcheck = nil, nil
-		}),
-		testcontainers.WithHostConfigModifier(func(config *container.HostConfig) {
-			config.PublishAllPorts = false
-			config.NetworkMode = container.NetworkMode("container:" + hostID)
-			config.NanoCPUs = int64(limits.MilliCPUs) * 1_000_000
-			config.Memory = int64(limits.MemoryMiB) << 20
-			config.Mounts = []mount.Mount{{
-				Type: mount.TypeVolume, Source: c.name(n.Name), Target: directory,
-				VolumeOptions: &mount.VolumeOptions{NoCopy: true, Labels: c.labels(nil)},
-			}}
-		}),
-	}
-	switch n.Role {
-	case topology.Management:
-		options = append(options, file(configPath, configINI(c.spec.Topology, c.hostAddress)))
-	case topology.SQL:
-		options = append(options, file(accountsPath, accountsSQL(c.spec.Account)))
-	}
-	id, err := c.run(ctx, options...)
-	if err != nil {
-		return fmt.Errorf("start node %s on host %s: %w", n.Name, n.Host, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.containers[n.ID] = id
-	return nil
-}
-
-func file(path, content string) testcontainers.ContainerCustomizer {
-	return testcontainers.WithFiles(testcontainers.ContainerFile{
-		Reader: strings.NewReader(content), ContainerFilePath: path, FileMode: 0o644,
-	})
-}
-
 // Connect opens a session with a SQL node. It tries once.
 func (c *Cluster) Connect(ctx context.Context, id topology.ID, o reference.ConnectOptions) (reference.Session, error) {
 	n, ok := c.spec.Topology.ByID(id)
@@ -375,128 +245,3 @@ func closeAll(admins []schema.Admin) error {
 func (c *Cluster) Stop(ctx context.Context) error {
 	return Remove(ctx, c.docker, c.spec.RunID)
 }
-
-// Info describes a cluster that an engine holds.
-type Info struct {
-	RunID   string
-	Journal string
-	Owner   string // the process that made it, for engine.Alive
-	Keep    bool
-	Network string
-}
-
-// List returns the clusters that carry mailbench's label, by run id. A run
-// whose network is gone but whose containers or volumes are not is listed too.
-func List(ctx context.Context, docker *client.Client) ([]Info, error) {
-	// Networks last: they are made first, so that a run that starts meanwhile
-	// does not look as if its network were gone.
-	containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: engine.Owned("")})
-	if err != nil {
-		return nil, fmt.Errorf("list the engine's containers: %w", err)
-	}
-	volumes, err := docker.VolumeList(ctx, client.VolumeListOptions{Filters: engine.Owned("")})
-	if err != nil {
-		return nil, fmt.Errorf("list the engine's volumes: %w", err)
-	}
-	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned("")})
-	if err != nil {
-		return nil, fmt.Errorf("list the engine's networks: %w", err)
-	}
-	found := map[string]Info{}
-	for _, item := range containers.Items {
-		found[item.Labels[engine.LabelRun]] = Info{RunID: item.Labels[engine.LabelRun]}
-	}
-	for _, item := range volumes.Items {
-		found[item.Labels[engine.LabelRun]] = Info{RunID: item.Labels[engine.LabelRun]}
-	}
-	for _, n := range networks.Items {
-		found[n.Labels[engine.LabelRun]] = Info{
-			RunID: n.Labels[engine.LabelRun], Journal: n.Labels[engine.LabelJournal], Owner: n.Labels[engine.LabelOwner],
-			Keep: n.Labels[engine.LabelKeep] == "true", Network: n.Name,
-		}
-	}
-	return slices.SortedFunc(maps.Values(found), func(a, b Info) int { return strings.Compare(a.RunID, b.RunID) }), nil
-}
-
-// Attach finds a running cluster by its run id.
-func Attach(ctx context.Context, docker *client.Client, runID string) (*Cluster, error) {
-	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned(runID)})
-	if err != nil {
-		return nil, fmt.Errorf("list the engine's networks: %w", err)
-	}
-	switch len(networks.Items) {
-	case 0:
-		return nil, fmt.Errorf("%w: no network carries the label %s=%s", ErrNoCluster, engine.LabelRun, runID)
-	case 1:
-	default:
-		return nil, fmt.Errorf("%d networks carry the label %s=%s, want 1; remove them with: mailbench cluster down --name %[3]s",
-			len(networks.Items), engine.LabelRun, runID)
-	}
-	var spec Spec
-	nw := networks.Items[0]
-	if err := json.Unmarshal([]byte(nw.Labels[engine.LabelCluster]), &spec); err != nil {
-		return nil, fmt.Errorf("the label %s of network %s: %w", engine.LabelCluster, nw.Name, err)
-	}
-	if len(nw.IPAM.Config) == 0 {
-		return nil, fmt.Errorf("network %s has no subnet", nw.Name)
-	}
-	c := New(docker, spec)
-	c.subnet = nw.IPAM.Config[0].Subnet
-	c.watch = newWatch(c.managementAddress(), c.spec.Topology)
-	containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: engine.Owned(runID)})
-	if err != nil {
-		return nil, fmt.Errorf("list the engine's containers: %w", err)
-	}
-	for _, item := range containers.Items {
-		if n, err := spec.Topology.Node(item.Labels[engine.LabelNode]); err == nil {
-			c.containers[n.ID] = item.ID
-		}
-	}
-	return c, nil
-}
-
-// ErrNoCluster says that the engine holds no cluster of that run id.
-var ErrNoCluster = errors.New("no such cluster")
-
-// Remove removes everything that carries a run's label: containers first, then
-// volumes and networks. Removing what is not there is no error.
-func Remove(ctx context.Context, docker *client.Client, runID string) error {
-	if runID == "" {
-		return errors.New("remove a cluster: its run id is empty") // would match every run
-	}
-	containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: engine.Owned(runID)})
-	if err != nil {
-		return fmt.Errorf("list the containers of run %s: %w", runID, err)
-	}
-	var group errgroup.Group
-	for _, item := range containers.Items {
-		group.Go(func() error {
-			_, err := docker.ContainerRemove(ctx, item.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-			return unlessGone(err, "remove container %s", strings.Join(item.Names, " "))
-		})
-	}
-	failures := []error{group.Wait()}
-	volumes, err := docker.VolumeList(ctx, client.VolumeListOptions{Filters: engine.Owned(runID)})
-	failures = append(failures, err)
-	for _, item := range volumes.Items {
-		_, err := docker.VolumeRemove(ctx, item.Name, client.VolumeRemoveOptions{})
-		failures = append(failures, unlessGone(err, "remove volume %s", item.Name))
-	}
-	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned(runID)})
-	failures = append(failures, err)
-	for _, item := range networks.Items {
-		_, err := docker.NetworkRemove(ctx, item.ID, client.NetworkRemoveOptions{})
-		failures = append(failures, unlessGone(err, "remove network %s", item.Name))
-	}
-	return errors.Join(failures...)
-}
-
-// unlessGone wraps an error, except that of a thing that is not there.
-func unlessGone(err error, format string, args ...any) error {
-	if err == nil || errdefs.IsNotFound(err) {
-		return nil
-	}
-	return fmt.Errorf(format+": %w", append(args, err)...)
-}
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

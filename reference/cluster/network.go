@@ -90,13 +90,30 @@ func createNetwork(ctx context.Context, c *client.Client, name string, start int
 	if err != nil {
 		return netip.Prefix{}, err
 	}
+	p, err := firstAccepted(freeSubnets(start, taken), func(p netip.Prefix) error {
+		_, err := c.NetworkCreate(ctx, name, networkOptions(p, labels))
+		return err
+	})
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("make the cluster's network: %w", err)
+	}
+	return p, nil
+}
+
+func networkOptions(p netip.Prefix, labels map[string]string) client.NetworkCreateOptions {
+	return client.NetworkCreateOptions{
+		Driver: "bridge",
+		IPAM:   &network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: p}}},
+		Labels: labels,
+	}
+}
+
+// firstAccepted tries subnets until the engine accepts one. It gives up after
+// networkTries refusals, and at once after an error of another kind.
+func firstAccepted(subnets []netip.Prefix, create func(netip.Prefix) error) (netip.Prefix, error) {
 	var failures []error
-	for _, p := range freeSubnets(start, taken) {
-		_, err := c.NetworkCreate(ctx, name, client.NetworkCreateOptions{
-			Driver: "bridge",
-			IPAM:   &network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: p}}},
-			Labels: labels,
-		})
+	for _, p := range subnets {
+		err := create(p)
 		if err == nil {
 			return p, nil
 		}
@@ -106,5 +123,5 @@ func createNetwork(ctx context.Context, c *client.Client, name string, start int
 			break
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("no subnet of %s could be had for the cluster's network: %w", pool, errors.Join(failures...))
+	return netip.Prefix{}, fmt.Errorf("no subnet of %s could be had: %w", pool, errors.Join(failures...))
 }

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/mailbench/mailbench/reference/topology"
@@ -66,7 +68,7 @@ func sqlScript(connect, id string, serverID int, options map[string]string) stri
 	}
 	run := []string{"exec mysqld --no-defaults --user=mysql --datadir=" + sqlDirectory,
 		"--ndbcluster", "--skip-log-bin", "--skip-name-resolve", connect, id}
-	for _, name := range sortedKeys(all) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		run = append(run, fmt.Sprintf("--%s=%s", name, quote(all[name])))
 	}
 	return fmt.Sprintf("mkdir -p %[1]s /run/mysqld && chown mysql:mysql %[1]s /run/mysqld\n"+

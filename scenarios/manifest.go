@@ -1,0 +1,70 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mailbench/mailbench/reference/cluster"
+	"github.com/mailbench/mailbench/results"
+	"github.com/moby/moby/client"
+)
+
+const versionsTimeout = 5 * time.Second
+
+// manifest says all that is known before the first op, but for what ran it.
+func (p *Plan) manifest(runID string) results.Manifest {
+	s, window := p.Scenario, p.Trace.Window()
+	m := results.Manifest{
+		Scenario: s.Name, RunID: runID, Seed: s.Seed, Speed: s.Workload.Speed, Virtual: day,
+		Window:   results.Window{FromSeconds: int64(window.From.Seconds()), DurationSeconds: int64(window.Duration.Seconds())},
+		Topology: p.Topology,
+		Trace: results.Trace{
+			SHA256: p.Trace.SHA256(), MessagesPerDay: s.Workload.MessagesPerDay,
+			Messages: p.Trace.Messages(), Actions: p.Trace.Actions(),
+		},
+		PlanSHA256: p.Faults.SHA256(),
+		Objectives: s.Objectives(),
+		Bounds:     results.Bounds{LagP999US: s.Bounds.LagP999.Microseconds()},
+	}
+	for _, spec := range s.Clients {
+		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes})
+	}
+	for _, f := range p.Faults.Steps {
+		m.Faults = append(m.Faults, results.PlannedFault{ID: f.ID, Kind: string(f.Kind), Target: f.Node.Name, AtUS: f.At.Microseconds()})
+	}
+	return m
+}
+
+// versions names the programs that took part.
+func versions(ctx context.Context, docker *client.Client, target *cluster.Cluster, own string) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, versionsTimeout)
+	defer cancel()
+	v := map[string]string{"mailbench": own, "go": runtime.Version()}
+	if info, err := docker.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
+		v["engine"] = info.Version
+	}
+	if ndb, err := target.Version(ctx); err == nil {
+		v["cluster"] = ndb
+	}
+	return v
+}
+
+// hostFacts are what bears on speed and names nobody.
+func hostFacts() map[string]string {
+	facts := map[string]string{
+		"os": runtime.GOOS, "arch": runtime.GOARCH, "cpus": fmt.Sprint(runtime.NumCPU()),
+	}
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) == nil {
+		facts["memory_mib"] = fmt.Sprint(uint64(info.Totalram) * uint64(info.Unit) >> 20)
+	}
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		facts["kernel"] = strings.TrimSpace(string(release))
+	}
+	return facts
+}
