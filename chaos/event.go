@@ -19,7 +19,7 @@ type EventKind string
 const (
 	KindFault   EventKind = "fault"   // a step of a fault; Name is one of the Step constants
 	KindCluster EventKind = "cluster" // the target said it
-	KindPhase   EventKind = "phase"   // the run entered a phase: "load", "warmup", "measure", "drain"
+	KindPhase   EventKind = "phase"   // the run entered a phase: "load", "measure", "drain"
 )
 
 // Names of the steps of a fault, in their order.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/ndberr"
+	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/workload"
 )
@@ -54,7 +56,7 @@ func Judge(r *Reader) (*Run, error) {
 }
 
 // judge gathers what a Run needs while the samples go by. Its size does not
-// grow with their number.
+// grow with their number, but with the length of the faults' windows.
 type judge struct {
 	manifest Manifest
 	timeline *timeline
@@ -74,6 +76,7 @@ type judge struct {
 
 type pathCounts struct {
 	outcomes                 [workload.Unknown + 1]int64
+	wrong                    int64
 	queue, service, response latencies
 }
 
@@ -93,10 +96,11 @@ type objectiveCounts struct {
 }
 
 type faultCounts struct {
-	badOps int64
-	bad    []int64 // by objective
-	all    outage
-	paths  map[reference.Path]outage
+	badOps    int64
+	bad       []int64 // by objective
+	all       outage
+	paths     map[reference.Path]outage
+	responses latencies // of the ops intended in the window
 }
 
 func newJudge(m Manifest, t *timeline) (*judge, error) {
@@ -125,19 +129,39 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 	return j, nil
 }
 
-// good says whether an outcome is good when no objective says otherwise.
-func good(o workload.Outcome) bool { return o == workload.OK || o == workload.Retried }
+// good says whether an op is good when no objective says otherwise: it was
+// answered, and the answer is not known to be wrong.
+func good(s *workload.Sample) bool {
+	return (s.Outcome == workload.OK || s.Outcome == workload.Retried) && !wrong(s)
+}
+
+// wrong says whether an answer cannot be right, whatever the message: an address
+// that was accepted at RCPT does not cease to be before the delivery, and every
+// account has preferences from the start.
+func wrong(s *workload.Sample) bool {
+	switch s.Operation {
+	case reference.RouteDelivery:
+		return routing.Verdict(s.Answer) == routing.Unknown
+	case reference.ReadPreferences:
+		return preferences.Verdict(s.Answer) == preferences.Empty
+	default:
+		return false
+	}
+}
 
 func (j *judge) add(s *workload.Sample) {
 	path := s.Operation.Path()
 	response := s.Response()
 	end := s.Intended + response
-	ok := good(s.Outcome)
+	ok := good(s)
 
 	j.samples++
 	j.lastEnd = max(j.lastEnd, end)
 	p := j.paths[path]
 	p.outcomes[s.Outcome]++
+	if wrong(s) {
+		p.wrong++
+	}
 	p.queue.add(s.Queue())
 	p.service.add(s.Service())
 	p.response.add(response)
@@ -163,7 +187,7 @@ func (j *judge) add(s *workload.Sample) {
 		o := &j.objectives[i]
 		switch {
 		case !o.covers(path):
-		case o.isGood(s.Outcome, response):
+		case o.Good(s):
 			o.good++
 		default:
 			o.bad++
@@ -174,6 +198,7 @@ func (j *judge) add(s *workload.Sample) {
 		if from, to, injected := f.window(); injected && s.Intended >= from && s.Intended < to {
 			j.charges[i].all.add(s.Intended-from, ok)
 			j.charges[i].paths[path].add(s.Intended-from, ok)
+			j.charges[i].responses.add(response)
 		}
 	}
 }
@@ -221,7 +246,7 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 	}
 	end := t.endTime(j.lastEnd)
 	if t.end != nil {
-		run.End = &EndResult{Reason: t.end.Reason, AtUS: t.end.At.Microseconds()}
+		run.End = &EndResult{Reason: t.end.Reason, AtUS: t.end.At.Microseconds(), ReplayEnd: t.end.ReplayEnd}
 	}
 	if t.measureFrom != nil {
 		to := end
@@ -308,6 +333,9 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 			add("the generator fell behind: 99.9 %% of messages began within %d µs of their time, the bound is %d µs", *lag, bound)
 		}
 	}
+	if t.end != nil && t.end.CutShort > 0 {
+		add("%d messages or webmail actions were still under way when the drain ended, and were cut short", t.end.CutShort)
+	}
 	for _, o := range run.Objectives {
 		if o.Verdict == Inconclusive {
 			add("objective %s has no events", o.Name)
@@ -332,7 +360,7 @@ func (e *EndOfRun) words() string {
 func (p *pathCounts) result() PathResult {
 	r := PathResult{
 		OK: p.outcomes[workload.OK], Retried: p.outcomes[workload.Retried], Degraded: p.outcomes[workload.Degraded],
-		Failed: p.outcomes[workload.Failed], Unknown: p.outcomes[workload.Unknown],
+		Failed: p.outcomes[workload.Failed], Unknown: p.outcomes[workload.Unknown], Wrong: p.wrong,
 		QueueUS: p.queue.summary(), ServiceUS: p.service.summary(), ResponseUS: p.response.summary(),
 	}
 	for _, n := range p.outcomes {
@@ -385,8 +413,9 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Recovered: between(f.injected, f.recovered),
 			Redundant: between(f.injected, f.redundant),
 		},
-		Paths:  map[string]OutageSpans{},
-		Charge: j.charge(c),
+		Paths:      map[string]OutageSpans{},
+		ResponseUS: c.responses.summary(),
+		Charge:     j.charge(c),
 	}
 	from, to, injected := f.window()
 	length := min(to, end) - from

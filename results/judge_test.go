@@ -13,6 +13,8 @@ import (
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/workload"
 )
 
@@ -249,7 +251,9 @@ func TestObjectives(t *testing.T) {
 		{"a microsecond late", Objective{LatencyUS: 1000}, workload.OK, ms + time.Microsecond, false},
 		{"degraded and late", Objective{LatencyUS: 1000, Degraded: "good"}, workload.Degraded, sec, false},
 	} {
-		if got := row.objective.isGood(row.outcome, row.response); got != row.want {
+		s := op(1, reference.Route, uint8(routing.Local), sql1, 0, row.response)
+		s.Outcome = row.outcome
+		if got := row.objective.Good(&s); got != row.want {
 			t.Errorf("%s: good is %t", row.name, got)
 		}
 	}
@@ -491,5 +495,55 @@ func TestADeliveryIsNoNewMessage(t *testing.T) {
 	}
 	if run.Paths["routing"].Count != 20 {
 		t.Errorf("%d ops on the path routing, want 20", run.Paths["routing"].Count)
+	}
+}
+
+// A run whose ops were all answered in time, some of them wrongly, and some of
+// which were never asked.
+func TestWrongAnswersAreBad(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "routing", Path: "routing", TargetPPM: 900_000}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
+	for i, o := range []struct {
+		operation reference.Operation
+		answer    uint8
+	}{
+		{reference.Route, uint8(routing.Unknown)}, // a guessed address: right
+		{reference.Route, uint8(routing.Local)},
+		{reference.RouteDelivery, uint8(routing.Local)},
+		{reference.RouteDelivery, uint8(routing.Unknown)}, // accepted a moment ago: wrong
+		{reference.ReadPreferences, uint8(preferences.Found)},
+		{reference.ReadPreferences, uint8(preferences.Empty)}, // every account has some: wrong
+	} {
+		s := op(uint64(i), o.operation, o.answer, sql1, time.Duration(i)*sec, ms)
+		r.Record(&s)
+	}
+	end := EndOfRun{At: 10 * sec, Reason: Completed, ReplayEnd: ReplayEnd{CutShort: 2, Waited: 3, ChecksNotAsked: 4, SavesNotAsked: 5}}
+	if err := r.Close(end); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := Judge(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Paths["routing"].Wrong != 1 || run.Paths["preferences"].Wrong != 1 || run.BadOps != 2 {
+		t.Errorf("wrong on routing %d, on preferences %d, bad %d; want 1, 1, 2",
+			run.Paths["routing"].Wrong, run.Paths["preferences"].Wrong, run.BadOps)
+	}
+	if o := run.Objectives[0]; o.Good != 3 || o.Bad != 1 {
+		t.Errorf("objective: %d good, %d bad; want 3, 1", o.Good, o.Bad)
+	}
+	if run.End.ReplayEnd != end.ReplayEnd {
+		t.Errorf("the end says %+v, want %+v", run.End.ReplayEnd, end.ReplayEnd)
+	}
+	if !strings.Contains(strings.Join(run.Reasons, "; "), "2 messages or webmail actions were still under way") {
+		t.Errorf("sessions were cut short, and the reasons are %q", run.Reasons)
 	}
 }

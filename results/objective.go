@@ -2,7 +2,6 @@ package results
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/workload"
@@ -43,16 +42,13 @@ func (o Objective) validate() error {
 // covers says whether the ops of a path are events of the objective.
 func (o Objective) covers(p reference.Path) bool { return o.Path == "" || o.Path == p.String() }
 
-// isGood says whether an op on a path that the objective covers is good.
-func (o Objective) isGood(outcome workload.Outcome, response time.Duration) bool {
-	if !good(outcome) && !(outcome == workload.Degraded && o.Degraded == "good") {
-		return false
-	}
-	return o.LatencyUS == 0 || response.Microseconds() <= o.LatencyUS
-}
-
 // Covers says whether a sample is an event of the objective.
 func (o Objective) Covers(s *workload.Sample) bool { return o.covers(s.Operation.Path()) }
 
 // Good says whether a sample that the objective covers is a good event.
-func (o Objective) Good(s *workload.Sample) bool { return o.isGood(s.Outcome, s.Response()) }
+func (o Objective) Good(s *workload.Sample) bool {
+	if !good(s) && !(s.Outcome == workload.Degraded && o.Degraded == "good") {
+		return false
+	}
+	return o.LatencyUS == 0 || s.Response().Microseconds() <= o.LatencyUS
+}

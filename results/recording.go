@@ -136,8 +136,8 @@ func newBlock() *block {
 }
 
 // Record keeps a copy of s. It costs one short critical section; when the disk
-// is so slow that all blocks are full it waits, which the generator's lag will
-// show. It must not be called once Close has been.
+// is so slow that all blocks are full it waits, and the op that follows in the
+// same session starts late by that. It must not be called once Close has been.
 func (r *Recording) Record(s *workload.Sample) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -302,6 +302,11 @@ func (r *Recording) Close(end EndOfRun) error {
 	if end.Error != "" {
 		fields["error"] = end.Error
 	}
+	for name, n := range end.counts() {
+		if *n != 0 {
+			fields[name] = strconv.FormatInt(*n, 10)
+		}
+	}
 	if err := r.Err(); err != nil {
 		end.Reason, fields["error"] = Failed, err.Error()
 	}
@@ -314,8 +319,9 @@ func syncClose(f *os.File) error { return errors.Join(f.Sync(), f.Close()) }
 
 // lines appends JSON values to a file, a line each.
 type lines struct {
-	mu sync.Mutex
-	f  *os.File
+	mu   sync.Mutex
+	f    *os.File
+	torn bool // half a line was written: more would make the file unreadable
 }
 
 func (l *lines) add(v any) error {
@@ -325,6 +331,10 @@ func (l *lines) add(v any) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.torn {
+		return fmt.Errorf("%s ends in half a line", filepath.Base(l.f.Name()))
+	}
 	_, err = l.f.Write(append(b, '\n'))
+	l.torn = err != nil
 	return err
 }

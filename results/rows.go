@@ -26,9 +26,9 @@ const maxTime = 1e15 * time.Microsecond
 // of the process; the others are levels.
 type CounterRow struct {
 	AtUS           int64 `json:"at_us"`             // since the anchor
-	Offered        int64 `json:"offered"`           // ops whose intended time has come
+	Offered        int64 `json:"offered"`           // messages and webmail actions whose time has come
 	Completed      int64 `json:"completed"`         // ops that ended, however they ended
-	InFlight       int64 `json:"in_flight"`         // ops dispatched and not ended
+	InFlight       int64 `json:"in_flight"`         // messages and webmail actions under way
 	Goroutines     int64 `json:"goroutines"`        // of this process
 	HeapBytes      int64 `json:"heap_bytes"`        // live and not yet swept
 	GCPauseTotalUS int64 `json:"gc_pause_total_us"` // stop-the-world pauses
@@ -58,6 +58,18 @@ type EndOfRun struct {
 	At     time.Duration // since the anchor
 	Reason EndReason
 	Error  string // what failed, "" for nothing
+	ReplayEnd
+}
+
+// ReplayEnd is what the replay knows of ops that no sample tells of.
+type ReplayEnd struct {
+	CutShort int64 `json:"cut_short"` // sessions that the end of the drain cut short
+	Waited   int64 `json:"waited"`    // sessions that had to wait because too many others were under way
+	// Ops that were never asked, because one before them in their session had no
+	// answer: greylist checks of recipients that were turned away for want of a
+	// route, and preferences of a form whose page was aborted.
+	ChecksNotAsked int64 `json:"checks_not_asked"`
+	SavesNotAsked  int64 `json:"saves_not_asked"`
 }
 
 // kindEnd is the kind of the event that closes a recording: Name is the
@@ -135,4 +147,12 @@ func fromMicros(us int64) (time.Duration, error) {
 		return 0, fmt.Errorf("time of %d µs is out of range", us)
 	}
 	return time.Duration(us) * time.Microsecond, nil
+}
+
+// counts names the counts of a ReplayEnd as the end event's fields do.
+func (e *ReplayEnd) counts() map[string]*int64 {
+	return map[string]*int64{
+		"cut_short": &e.CutShort, "waited": &e.Waited,
+		"checks_not_asked": &e.ChecksNotAsked, "saves_not_asked": &e.SavesNotAsked,
+	}
 }

@@ -58,7 +58,7 @@ type Run struct {
 	MeasuredToUS     *int64                `json:"measured_to_us"`
 	End              *EndResult            `json:"end"`
 	OfferedPerSecond *Decimal              `json:"offered_per_second"` // messages started, in the measured window
-	BadOps           int64                 `json:"bad_ops"`            // degraded, failed, unknown
+	BadOps           int64                 `json:"bad_ops"`            // degraded, failed, unknown, answered wrongly
 	Paths            map[string]PathResult `json:"paths"`
 	Nodes            map[string]NodeResult `json:"nodes"`
 	Faults           []FaultResult         `json:"faults"`
@@ -86,6 +86,7 @@ type Plan struct {
 type EndResult struct {
 	Reason EndReason `json:"reason"`
 	AtUS   int64     `json:"at_us"`
+	ReplayEnd
 }
 
 // PathResult counts the ops of a path by their outcomes, and tells how long
@@ -97,6 +98,7 @@ type PathResult struct {
 	Degraded   int64    `json:"degraded"`
 	Failed     int64    `json:"failed"`
 	Unknown    int64    `json:"unknown"`
+	Wrong      int64    `json:"wrong"` // answered, but not rightly; these are bad ops
 	QueueUS    *Latency `json:"queue_us"`
 	ServiceUS  *Latency `json:"service_us"`
 	ResponseUS *Latency `json:"response_us"`
@@ -131,6 +133,7 @@ type FaultResult struct {
 	RedundantAtUS *int64                 `json:"redundant_at_us"`
 	Spans         Spans                  `json:"spans_us"`
 	Paths         map[string]OutageSpans `json:"paths"`
+	ResponseUS    *Latency               `json:"response_us"` // of the ops intended in its window, null without
 	Charge
 }
 

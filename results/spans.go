@@ -11,7 +11,7 @@ const sliceLength = 100 * time.Millisecond
 
 // outage counts the ops of one fault's window in slices of their intended
 // time. Only slices with ops take memory.
-type outage map[int64]*slice
+type outage map[int64]slice
 
 type slice struct{ good, bad int64 }
 
@@ -19,15 +19,12 @@ type slice struct{ good, bad int64 }
 func (o outage) add(since time.Duration, good bool) {
 	k := int64(since / sliceLength)
 	s := o[k]
-	if s == nil {
-		s = new(slice)
-		o[k] = s
-	}
 	if good {
 		s.good++
 	} else {
 		s.bad++
 	}
+	o[k] = s
 }
 
 // spans sums up the slices of a window of the given length. The last slice

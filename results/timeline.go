@@ -78,6 +78,10 @@ func readTimeline(r *Reader) (*timeline, error) {
 			if n, err := strconv.ParseInt(e.Fields["samples"], 10, 64); err == nil {
 				t.endSamples = n
 			}
+			for name, n := range t.end.counts() {
+				// A field that is not there, or no number, is a count of none.
+				*n, _ = strconv.ParseInt(e.Fields[name], 10, 64)
+			}
 		}
 	}
 	return t, nil

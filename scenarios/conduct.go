@@ -220,6 +220,7 @@ func (c *Conductor) create(ctx context.Context, docker *client.Client, target *c
 func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, recording *results.Recording, anchor time.Time) (err error) {
 	sinks := sinks{recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration)}
 	since := func() time.Duration { return time.Since(anchor) }
+	var stats workload.Stats
 	defer func() {
 		end := results.EndOfRun{At: since(), Reason: results.Completed}
 		switch {
@@ -227,6 +228,10 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 			end.Reason = results.Interrupted
 		case err != nil:
 			end.Reason, end.Error = results.Failed, err.Error()
+		}
+		end.ReplayEnd = results.ReplayEnd{
+			CutShort: stats.CutShort, Waited: stats.Waited,
+			ChecksNotAsked: stats.ChecksNotAsked, SavesNotAsked: stats.SavesNotAsked,
 		}
 		err = errors.Join(err, recording.Close(end))
 	}()
@@ -267,7 +272,7 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 		work                sync.WaitGroup
 		replayErr, faultErr error
 	)
-	work.Go(func() { _, replayErr = replay.Run(working) })
+	work.Go(func() { stats, replayErr = replay.Run(working) })
 	work.Go(func() { faultErr = runner.Run(working) })
 	work.Wait()
 	drain := p.Scenario.Workload.Duration

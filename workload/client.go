@@ -316,7 +316,7 @@ func judge(op reference.Operation, r ndberr.Result) step {
 
 // conclude says what became of an op with these attempts, one or more.
 //
-// A write of which any attempt may have happened, and that was not answered
+// A write of which any attempt happened, or may have, and that was not answered
 // after it, is Unknown: a later attempt that failed for certain does not undo
 // an earlier one. Else, without an answer, an MTA defers for want of a route
 // (451), greylisting does as FailOpen says, the webmail shows its defaults, and
@@ -327,7 +327,7 @@ func conclude(op reference.Operation, attempts []Attempt, failOpen bool) Outcome
 		return OK
 	case judge(op, last.Result) == answered:
 		return Retried
-	case op.Writes() && slices.ContainsFunc(attempts, mayHaveBeen):
+	case op.Writes() && slices.ContainsFunc(attempts, func(a Attempt) bool { return a.Result.Effect != ndberr.NotApplied }):
 		return Unknown
 	case op == reference.ReadPreferences, op == reference.CheckGreylist && failOpen:
 		return Degraded

@@ -30,8 +30,7 @@ type Acknowledged struct {
 	At               time.Duration // when the op ended, since the anchor
 	Certain          bool          // false if it may or may not have happened
 	// Lingers says that an attempt other than the answered one may have
-	// happened: its statement may take effect even after At. What is not Certain
-	// always lingers.
+	// happened: its statement may take effect even after At.
 	Lingers bool
 }
 
@@ -82,14 +81,20 @@ type Replay struct {
 	counters counters
 }
 
+// errOverrun is why a replay whose sessions took too long starts no more.
+var errOverrun = errors.New("the window and the drain are over: more sessions were offered than could be under way")
+
 // Stats is how far a replay is. A session is a message or a webmail action.
 type Stats struct {
-	Offered  int64              // sessions whose time came
-	Started  int64              // of these, those that were not held back when the replay was ended
-	Ended    int64              // of these, those that are over
-	CutShort int64              // of these, those that the end of the drain cut short
-	Waited   int64              // sessions that found MaxInFlight others under way and had to wait
-	Ops      [Unknown + 1]int64 // ops that ended, by outcome
+	Offered  int64 // sessions whose time came
+	Started  int64 // of these, those that were not held back when the replay was ended
+	Ended    int64 // of these, those that are over
+	CutShort int64 // of these, those that the end of the drain cut short
+	// Ops that were never asked, because an op before them in their session had
+	// no answer.
+	ChecksNotAsked, SavesNotAsked int64
+	Waited                        int64              // sessions that found MaxInFlight others under way and had to wait
+	Ops                           [Unknown + 1]int64 // ops that ended, by outcome
 }
 
 // InFlight is how many sessions are under way.
@@ -97,6 +102,7 @@ func (s Stats) InFlight() int64 { return s.Started - s.Ended }
 
 type counters struct {
 	offered, started, ended, cutShort, waited atomic.Int64
+	checksNotAsked, savesNotAsked             atomic.Int64
 	ops                                       [Unknown + 1]atomic.Int64
 }
 
@@ -111,6 +117,8 @@ func (r *Replay) Stats() Stats {
 	s.Ended = r.counters.ended.Load()
 	s.Started = r.counters.started.Load()
 	s.Waited = r.counters.waited.Load()
+	s.ChecksNotAsked = r.counters.checksNotAsked.Load()
+	s.SavesNotAsked = r.counters.savesNotAsked.Load()
 	s.Offered = r.counters.offered.Load()
 	return s
 }
@@ -170,13 +178,17 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	defer cut()
 	var sessions sync.WaitGroup
 	slots := make(chan struct{}, r.MaxInFlight)
-	for item := range r.ahead(ctx) {
+	// What is still held back a drain after the window's end is not started: it
+	// would be replayed into a cluster that has long recovered.
+	pacing, stop := context.WithDeadlineCause(ctx, r.Anchor.Add(r.intended(r.Trace.window.From+r.Trace.window.Duration)+r.Drain), errOverrun)
+	defer stop()
+	for item := range r.ahead(pacing) {
 		intended := r.intended(item.At)
-		if !sleep(ctx, intended-time.Since(r.Anchor)) {
+		if !sleep(pacing, intended-time.Since(r.Anchor)) {
 			break
 		}
 		r.counters.offered.Add(1)
-		if !r.takeSlot(ctx, slots) {
+		if !r.takeSlot(pacing, slots) {
 			break
 		}
 		r.counters.started.Add(1)
@@ -202,7 +214,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	}
 	stats := r.Stats()
 	if whole := r.Trace.Messages() + r.Trace.Actions(); stats.Started < whole {
-		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", stats.Started, whole, context.Cause(ctx))
+		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", stats.Started, whole, context.Cause(pacing))
 	}
 	return stats, nil
 }
@@ -335,6 +347,7 @@ func (s *session) recipient(ctx context.Context, offset time.Duration, i int, ad
 		return false, false
 	}
 	if outcome != OK && outcome != Retried {
+		s.replay.counters.checksNotAsked.Add(1)
 		return false, true // 451: the peer will come back
 	}
 	if verdict == routing.Unknown {
@@ -374,7 +387,11 @@ func (s *session) login(ctx context.Context, a *Action) {
 		}
 		return uint8(preferences.Found), err
 	})
-	if !asked || outcome != OK && outcome != Retried {
+	if asked && outcome != OK && outcome != Retried {
+		s.replay.counters.savesNotAsked.Add(int64(len(a.Saves)))
+		return
+	}
+	if !asked {
 		return
 	}
 	s.end()
@@ -388,6 +405,7 @@ func (s *session) login(ctx context.Context, a *Action) {
 		}
 		s.acknowledge(outcome, Acknowledged{User: a.User, Key: save.Key, Value: save.Value})
 		if outcome != OK && outcome != Retried {
+			s.replay.counters.savesNotAsked.Add(int64(len(a.Saves) - k - 1))
 			return
 		}
 	}

@@ -227,6 +227,9 @@ func TestOneMessageOrLogin(t *testing.T) {
 		{"a greylist check that committed without its answer is asked again", mta(1, 2), routing.Local, greylist.New, nil, []error{nil, errCommitted},
 			[]string{"route ok 1", "check retried 1 2"}, []ack{checked}},
 
+		{"a greylist check that committed without its answer, and then was aborted, has happened", mta(1, 2), routing.Local, greylist.New, nil, []error{nil, errCommitted, errTemporary},
+			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false, false}}},
+
 		{"a login reads and saves", webmail(1, 2), 0, 0, nil, nil,
 			[]string{"read ok 1", "set ok 1", "set ok 1"}, []ack{saved, saved}},
 		{"a login without preferences shows defaults and has no form to save", webmail(1, 2), 0, 0, []topology.ID{1, 2}, nil,
@@ -268,8 +271,21 @@ func TestOneMessageOrLogin(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", row.sentence, err)
 			}
-			if told := out.told(); !reflect.DeepEqual(told, row.want) {
+			told := out.told()
+			if !reflect.DeepEqual(told, row.want) {
 				t.Errorf("%s: got %q, want %q", row.sentence, told, row.want)
+			}
+			turnedAway, sets := int64(0), int64(0)
+			for _, op := range told {
+				if strings.HasPrefix(op, "route failed") {
+					turnedAway++
+				}
+				if strings.HasPrefix(op, "set ") {
+					sets++
+				}
+			}
+			if stats.ChecksNotAsked != turnedAway || row.client.Kind == Webmail && sets+stats.SavesNotAsked != 2 {
+				t.Errorf("%s: %d checks and %d saves were not asked, by the stats", row.sentence, stats.ChecksNotAsked, stats.SavesNotAsked)
 			}
 			var acks []ack
 			for _, a := range out.acks {
@@ -515,6 +531,31 @@ func TestSessionsUnderWayAreBounded(t *testing.T) {
 		// Four at a time for 1 s each: the last ends after about 150 s.
 		if last := out.all[len(out.all)-1]; last.Response() < 80*time.Second {
 			t.Errorf("the last op took %v from its intended time: its lateness is hidden", last.Response())
+		}
+	})
+}
+
+// What could not be started by the end of the drain is given up: it would fall
+// upon a cluster that has long recovered.
+func TestABacklogIsGivenUpAfterTheDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		out, target := &samples{}, &fakeTarget{route: routing.Unknown}
+		target.ask = func(ctx context.Context, _ topology.ID, _ reference.Operation) error {
+			sleep(ctx, time.Second)
+			return nil
+		}
+		r := newReplay(t, quietModel(600, 0), Window{0, time.Minute}, target, out, mta(1)) // 10 a second, of 1 s each
+		r.MaxInFlight, r.Drain = 4, 20*time.Second
+		stats, err := r.Run(t.Context())
+		if !errors.Is(err, errOverrun) {
+			t.Errorf("error %v, want that of an overrun", err)
+		}
+		if took := time.Since(begin); took > time.Second+time.Minute+2*r.Drain {
+			t.Errorf("the replay took %v", took)
+		}
+		if stats.Started >= 600 || stats.Ended != stats.Started || int64(len(out.all)) != stats.Ended {
+			t.Errorf("stats %+v and %d samples: what was started must end and be recorded, the rest be left", stats, len(out.all))
 		}
 	})
 }

@@ -21,9 +21,6 @@ const (
 	Unknown          // a write that may or may not have happened
 )
 
-// Outcomes lists all outcomes in the order in which reports show them.
-var Outcomes = [...]Outcome{OK, Retried, Degraded, Failed, Unknown}
-
 func (o Outcome) String() string {
 	switch o {
 	case OK:

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/results"
 )
 
@@ -258,17 +259,22 @@ func responses(run *results.Run) section {
 }
 
 func faults(run *results.Run) section {
-	t := &table{left: 2, head: []string{"fault", "target", "effect", "outage", "partial", "back", "redundant", "bad ops", "budget"}}
+	t := &table{left: 2, head: []string{"fault", "target", "effect", "outage", "slowest", "back", "redundant", "bad ops", "budget"}}
 	for _, f := range run.Faults {
-		full, partial := worst(f)
-		t.add(strings.TrimSuffix(f.ID, "-"+f.Target), f.Target, microsOr(f.Spans.Detect), outage(full), outage(partial),
+		full := worst(f)
+		slowest := none
+		if f.ResponseUS != nil {
+			slowest = micros(f.ResponseUS.Max)
+		}
+		t.add(strings.TrimSuffix(f.ID, "-"+f.Target), f.Target, microsOr(f.Spans.Detect), outage(full), slowest,
 			microsOr(f.Spans.Recovered), microsOr(f.Spans.Redundant), count(f.BadOps), percent(f.BudgetSpent))
 	}
 	b := run.Background
 	t.add("no fault", "", "", "", "", "", "", count(b.BadOps), percent(b.BudgetSpent))
 	return section{title: "Faults", table: t, notes: []string{
 		"Effect, back and redundant: how long after the injection. Outage: no op was good, on the path that suffered longest; " +
-			"partial: some were. Budget: of the objective that it cost most.",
+			"an op that was answered late is no outage. Slowest: the longest response of an op intended meanwhile. " +
+			"Budget: of the objective that it cost most.",
 	}}
 }
 
@@ -280,19 +286,16 @@ func outage(us *int64) string {
 	return microsOr(us)
 }
 
-// worst returns the longest full and partial outage of any path: a path that
-// goes on does not help the mail that waits for another.
-func worst(f results.FaultResult) (full, partial *int64) {
-	longer := func(a, b *int64) *int64 {
-		if a == nil || b != nil && *b > *a {
-			return b
-		}
-		return a
-	}
+// worst returns the longest full outage of any path: a path that goes on does
+// not help the mail that waits for another. A path that was not asked at all
+// because the one before it gave no answer does not show here.
+func worst(f results.FaultResult) (full *int64) {
 	for _, p := range f.Paths {
-		full, partial = longer(full, p.FullOutage), longer(partial, p.PartialOutage)
+		if full == nil || p.FullOutage != nil && *p.FullOutage > *full {
+			full = p.FullOutage
+		}
 	}
-	return full, partial
+	return full
 }
 
 func objectives(run *results.Run) section {
@@ -315,10 +318,14 @@ func errorCounts(run *results.Run) section {
 		return strconv.Itoa(int(n))
 	}
 	t := &table{left: 1, head: []string{"error", "MySQL", "NDB", "attempts"}}
+	var notes []string
 	for _, e := range run.Errors {
 		t.add(e.Class, number(e.MySQL), number(e.NDB), count(e.Attempts))
+		if e.NDB != 0 {
+			notes = append(notes, fmt.Sprintf("NDB %d: %s.", e.NDB, ndberr.Meaning(e.NDB)))
+		}
 	}
-	return section{title: "Failed attempts", table: t}
+	return section{title: "Failed attempts", table: t, notes: notes}
 }
 
 func rest(run *results.Run) section {
@@ -334,9 +341,20 @@ func rest(run *results.Run) section {
 	if run.Generator.CPUUSPerOp != nil {
 		cpu = tenth(run.Generator.CPUUSPerOp) + " µs an op"
 	}
-	return section{title: "Run", notes: []string{
-		ledger,
-		"Generator's lag: " + lag + "; its CPU time: " + cpu + ".",
+	notes := []string{ledger}
+	wrong := int64(0)
+	for _, p := range run.Paths {
+		wrong += p.Wrong
+	}
+	if wrong > 0 {
+		notes = append(notes, fmt.Sprintf("Answered wrongly: %s ops, counted as bad.", count(wrong)))
+	}
+	if e := run.End; e != nil && e.ChecksNotAsked+e.SavesNotAsked > 0 {
+		notes = append(notes, fmt.Sprintf("Not asked, because an op before had no answer: %s greylist checks, %s preferences.",
+			count(e.ChecksNotAsked), count(e.SavesNotAsked)))
+	}
+	return section{title: "Run", notes: append(notes,
+		"Generator's lag: "+lag+"; its CPU time: "+cpu+".",
 		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
-	}}
+	)}
 }
