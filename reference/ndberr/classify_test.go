@@ -204,9 +204,6 @@ func TestWords(t *testing.T) {
 	for _, c := range []struct{ says, got, want string }{
 		{"a known code has a meaning", Meaning(4010), "the coordinator died, transaction aborted"},
 		{"an unknown one says so", Meaning(9999), "unknown code"},
-		{"the NDB code explains before the number", MySQLNDB().Explain(Classify(temporary(410))), Meaning(410)},
-		{"the number explains where there is no code", MySQLNDB().Explain(Classify(server(1205, ""))), "lock wait timed out"},
-		{"the class explains where there is no number", MySQLNDB().Explain(Classify(io.EOF)), "the connection ended before the answer came"},
 		{"a judgement names its source", MySQLNDB().Source(Classify(temporary(4115))), "storage/ndb/src/ndbapi/NdbTransaction.cpp, receiveTCKEY_FAILCONF"},
 		{"a number's judgement too", MySQLNDB().Source(Classify(server(1053, ""))), manual},
 		{"a result names all that is known", Classify(temporary(4010)).String(), "temporary, not_applied, MySQL 1297, NDB 4010"},

@@ -62,29 +62,6 @@ func (t Table) Meaning(code uint16) string {
 	return "unknown code"
 }
 
-// Explain says in a few words why an attempt failed: by its NDB code, else by
-// its MySQL number, else by its class.
-func (t Table) Explain(r Result) string {
-	if e, ok := t.ndb[r.NDB]; ok {
-		return e.meaning
-	}
-	if e, ok := t.server[r.MySQL]; ok {
-		return e.meaning
-	}
-	switch r.Class {
-	case None:
-		return "ok"
-	case Connect:
-		return "no connection to the node"
-	case Broken:
-		return "the connection ended before the answer came"
-	case Timeout:
-		return "no answer in the client's time"
-	default:
-		return "unknown code"
-	}
-}
-
 // Source names where the judgement of a result's code comes from, "" if the
 // table does not know the code.
 func (t Table) Source(r Result) string {

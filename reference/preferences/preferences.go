@@ -3,11 +3,11 @@ package preferences
 
 import "context"
 
-// The sizes that SquirrelMail enforces (functions/db_prefs.php), in bytes.
+// The sizes that SquirrelMail enforces (functions/db_prefs.php), in bytes. Its
+// limit of 65535 for a value is MaxStored here.
 const (
-	MaxUser  = 128
-	MaxKey   = 64
-	MaxValue = 65535
+	MaxUser = 128
+	MaxKey  = 64
 )
 
 // Verdict is the answer to a read or a write of preferences.

@@ -8,7 +8,7 @@ import (
 )
 
 // MaxStored is the longest value in bytes that the table userprefs takes. It is
-// below MaxValue because a row of NDB must fit in 30000 bytes (see
+// below SquirrelMail's 65535 because a row of NDB must fit in 30000 bytes (see
 // reference/schema/preferences.sql).
 const MaxStored = 29000
 
