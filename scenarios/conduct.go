@@ -47,14 +47,19 @@ type Conductor struct {
 	Version  string    // mailbench's own
 	Progress io.Writer // takes progress lines
 	Terminal bool      // Progress is a terminal
-	Quiet    bool      // no lines while the load runs
+	Quiet    bool      // no lines while tables are loaded and the load runs
+
+	stage string // what the run is about, for an interruption
 }
 
 // InterruptedError says that a run was ended before its time. The run
 // directory holds what was recorded, and nothing is left running.
-type InterruptedError struct{ Err error }
+type InterruptedError struct {
+	Stage string // what the run was about: "while the cluster started"
+	Err   error
+}
 
-func (e *InterruptedError) Error() string { return fmt.Sprintf("interrupted: %v", e.Err) }
+func (e *InterruptedError) Error() string { return "interrupted " + e.Stage }
 
 // Unwrap returns the cause.
 func (e *InterruptedError) Unwrap() error { return e.Err }
@@ -90,7 +95,7 @@ func (c *Conductor) say(format string, args ...any) {
 func (c *Conductor) Run(ctx context.Context, p *Plan) (*results.Run, error) {
 	run, err := c.run(ctx, p)
 	if err != nil && ctx.Err() != nil && !errors.Is(err, chaos.ErrUnhealed) {
-		err = &InterruptedError{err}
+		err = &InterruptedError{c.stage, err}
 	}
 	return run, err
 }
@@ -111,10 +116,17 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 	if err != nil {
 		return nil, fmt.Errorf("find the run directory: %w", err)
 	}
+	defer func() {
+		if run == nil {
+			_ = os.Remove(c.Dir) // only if it is empty: nothing was recorded
+		}
+	}()
+	c.stage = "while the image was looked for"
 	found, err := FindImage(ctx, docker, c.Image, c.Progress, c.Terminal)
 	if err != nil {
 		return nil, err
 	}
+	c.stage = "while the cluster started"
 	target := cluster.New(docker, cluster.Spec{
 		RunID: runID(p.Scenario.Name), Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(),
 		Journal: filepath.Join(dir, JournalFile), Keep: c.Keep,
@@ -124,9 +136,11 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 		return nil, err
 	}
 	defer func() { err = c.stop(ctx, target, err) }()
+	c.stage = "while the population was loaded"
 	if err := c.load(ctx, target, p); err != nil {
 		return nil, err
 	}
+	c.stage = "while the load ran"
 	recording, anchor, err := c.create(ctx, docker, target, found, p)
 	if err != nil {
 		return nil, err
@@ -181,7 +195,11 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 	defer cancel()
 	began := time.Now()
 	now := day.Add(p.Trace.Window().From)
-	err = workload.Load(ctx, loader, p.Population, now, loadWorkers, newBar(c.Progress, c.Terminal).show)
+	show := newBar(c.Progress, c.Terminal).show
+	if c.Quiet {
+		show = nil
+	}
+	err = workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
 	if err := errors.Join(err, closeLoader()); err != nil {
 		return fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
 	}

@@ -28,7 +28,7 @@ func Heal(ctx context.Context, docker *client.Client, say func(string)) error {
 	for _, info := range clusters {
 		switch {
 		case !info.Keep && engine.Alive(info.Owner):
-			say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.Owner))
+			say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
 		case !info.Keep:
 			if err := cluster.Remove(ctx, docker, info.RunID); err != nil {
 				failures = append(failures, fmt.Errorf("run %s: %w: %w", info.RunID, chaos.ErrUnhealed, err))
@@ -49,7 +49,7 @@ func Heal(ctx context.Context, docker *client.Client, say func(string)) error {
 // undoes a kill, and StartNode leaves a node that runs alone.
 func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say func(string)) error {
 	if engine.Alive(info.Owner) && info.Owner != engine.Owner() && info.Journal != "" {
-		say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.Owner))
+		say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
 		return nil
 	}
 	c, err := cluster.Attach(ctx, docker, info.RunID)

@@ -88,11 +88,14 @@ func (m *meter) second(at time.Duration, offered int64) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rate := func(n int64) int64 { return int64(float64(n)/(at-m.last).Seconds() + 0.5) }
-	line := fmt.Sprintf("%4ds offered %d/s, done %d op/s, p50 %s p99 %s max %s, budget %s",
+	line := fmt.Sprintf("%4ds offered %d/s done %d/s p50 %s p99 %s max %s budget left %s",
 		int(at.Round(time.Second).Seconds()), rate(offered-m.offered), rate(m.done),
 		short(m.responses.ValueAtQuantile(50)), short(m.responses.ValueAtQuantile(99)), short(m.responses.Max()),
 		m.budgetLeft(at))
 	m.last = at
+	if m.done == 0 && offered == m.offered {
+		line = fmt.Sprintf("%4ds no load", int(at.Round(time.Second).Seconds()))
+	}
 	if len(m.errors) > 0 {
 		line += "\n      errors: " + errorCounts(m.errors)
 	}
@@ -182,7 +185,7 @@ func (b *bar) show(p workload.LoadProgress) {
 	}
 	b.last[p.Table] = percent
 	filled := percent * barWidth / 100
-	line := fmt.Sprintf("load: %-10s [%s%s] %3d %%  %d of %d rows", p.Table,
+	line := fmt.Sprintf("load: %-11s [%s%s] %3d %%  %d of %d rows", p.Table,
 		strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), percent, p.Done, p.Total)
 	switch {
 	case !b.terminal:

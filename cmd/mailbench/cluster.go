@@ -80,6 +80,10 @@ func newClusterStatus() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if len(clusters) == 0 {
+					_, err := fmt.Fprintln(c.OutOrStdout(), "no clusters")
+					return err
+				}
 				fmt.Fprintln(w, "CLUSTER\tKEPT\tNETWORK")
 				for _, info := range clusters {
 					fmt.Fprintf(w, "%s\t%t\t%s\n", info.RunID, info.Keep, info.Network)

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +25,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if errors.Is(err, syscall.EPIPE) {
+		return 0 // whoever read our output has seen enough
+	}
 	if err != nil && err.Error() != "" {
 		fmt.Fprintln(stderr, "mailbench: "+err.Error())
 	}
@@ -45,7 +49,7 @@ func untilInterrupt() context.Context {
 	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		<-signals
-		fmt.Fprintln(os.Stderr, "\nmailbench: interrupted: draining, healing and writing the run; interrupt again to abort")
+		fmt.Fprintln(os.Stderr, "\nmailbench: interrupted; draining, healing, writing the run (again to abort)")
 		cancel()
 		<-signals
 		fmt.Fprintln(os.Stderr, "\nmailbench: aborted; undo what is left with: mailbench heal")

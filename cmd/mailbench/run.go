@@ -104,7 +104,7 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 				if err := report.Text(c.OutOrStdout(), run, terminalWidth); err != nil {
 					return err
 				}
-				fmt.Fprintf(stderr, "run: written to %s; look again with: mailbench report %s\n", dir, dir)
+				fmt.Fprintf(stderr, "run: written to %s\nrun: look again with: mailbench report %s\n", dir, dir)
 				if summary == "" {
 					return nil
 				}

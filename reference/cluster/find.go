@@ -24,6 +24,12 @@ type Info struct {
 	Network string
 }
 
+// PID is the process id of the cluster's owner, for people.
+func (i Info) PID() string {
+	pid, _, _ := strings.Cut(i.Owner, ":")
+	return pid
+}
+
 // List returns the clusters that carry mailbench's label, by run id. A run
 // whose network is gone but whose containers or volumes are not is listed too.
 func List(ctx context.Context, docker *client.Client) ([]Info, error) {

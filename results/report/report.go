@@ -194,7 +194,7 @@ func Headline(run *results.Run) string {
 }
 
 func load(run *results.Run) string {
-	return fmt.Sprintf("%s, %s a second, %s, %s",
+	return fmt.Sprintf("%s, %s/s, %s, %s",
 		plural(run.Trace.Started, "message"), tenth(run.OfferedPerSecond),
 		plural(int64(len(run.Faults)), "fault"), plural(run.BadOps, "bad op"))
 }

@@ -129,7 +129,7 @@ func TestHeadlines(t *testing.T) {
 		reasons []string
 		want    string
 	}{
-		{results.Pass, nil, "PASS: every objective held; 6,000 messages, 100.0 a second, 2 faults, "},
+		{results.Pass, nil, "PASS: every objective held; 6,000 messages, 100.0/s, 2 faults, "},
 		{results.Inconclusive, []string{"a", "b", "c"}, "INCONCLUSIVE: a (and 2 more)."},
 		{results.Inconclusive, []string{"a"}, "INCONCLUSIVE: a."},
 	} {
