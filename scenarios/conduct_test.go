@@ -30,7 +30,7 @@ const twoKills = `
 name: two-kills
 hypothesis: Both kinds of node come back.
 population: {accounts: 20000}
-workload: {duration: 70s}
+workload: {duration: 100s} # leaves room for a slow machine: the second fault waits for the first
 clients:
   - {name: mta1, kind: mta, nodes: [sql1, sql2]}
   - {name: mta2, kind: mta, nodes: [sql2, sql1]}
@@ -38,7 +38,7 @@ clients:
   - {name: webmail2, kind: webmail, nodes: [sql1, sql2]}
 faults:
   - {kind: kill, target: data2, at: 5s, hold: 2s}
-  - {kind: kill, target: sql1, at: 45s, hold: 10s}
+  - {kind: kill, target: sql1, at: 50s, hold: 10s}
 `
 
 func plan(t *testing.T, text string, overrides ...scenarios.Override) *scenarios.Plan {
