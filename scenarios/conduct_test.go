@@ -233,6 +233,9 @@ func TestInterruptHealsAndWrites(t *testing.T) {
 				t.Fatalf("run %v, want one: %t", run, row.recorded)
 			}
 			if run == nil {
+				if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("an empty run directory is left (%v)", err)
+				}
 				return
 			}
 			if run.Verdict != results.Inconclusive || run.End == nil || run.End.Reason != results.Interrupted {

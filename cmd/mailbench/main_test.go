@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -96,5 +97,16 @@ func TestEnvironmentStandsInForFlags(t *testing.T) {
 				t.Errorf("stdout:\n%s\nstderr:\n%s", &stdout, &stderr)
 			}
 		})
+	}
+}
+
+type closedPipe struct{}
+
+func (closedPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+func TestAReaderThatHasSeenEnough(t *testing.T) {
+	var stderr bytes.Buffer
+	if code := execute(t.Context(), []string{"plan", "smoke"}, closedPipe{}, &stderr); code != 0 || stderr.Len() > 0 {
+		t.Errorf("exit code %d, stderr %q; want silence", code, &stderr)
 	}
 }
