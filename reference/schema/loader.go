@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
@@ -75,42 +74,22 @@ func (l *Loader) LoadTriplets(ctx context.Context, rows []greylist.Row) error {
 	})
 }
 
-// load stores rows, two chunks at a time for each node. After an error some of
-// the rows may be stored; but a row that is not valid is found before the first
-// one is stored.
+// load stores rows, one statement after another: workload.Load has several
+// calls under way. After an error some of the rows may be stored; but a row that
+// is not valid is found before the first one is stored.
 func load[Row interface{ Validate() error }](ctx context.Context, l *Loader, table, columns string, rows []Row, values func(Row) []any) error {
 	for i, r := range rows {
 		if err := r.Validate(); err != nil {
 			return fmt.Errorf("load row %d into %s: %w", i, table, err)
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var (
-		statement = fmt.Sprintf("REPLACE INTO %s.%s (%s) VALUES ", l.database, table, columns)
-		chunks    = make(chan [][]any)
-		workers   sync.WaitGroup
-	)
-	for range 2 * len(l.nodes) {
-		workers.Go(func() {
-			for chunk := range chunks {
-				if err := l.store(ctx, table, statement, chunk); err != nil {
-					cancel(err) // the first one is kept
-				}
-			}
-		})
-	}
+	statement := fmt.Sprintf("REPLACE INTO %s.%s (%s) VALUES ", l.database, table, columns)
 	for chunk := range chunked(rows, values) {
-		select {
-		case chunks <- chunk:
-			continue
-		case <-ctx.Done():
+		if err := l.store(ctx, table, statement, chunk); err != nil {
+			return err
 		}
-		break
 	}
-	close(chunks)
-	workers.Wait()
-	return context.Cause(ctx)
+	return nil
 }
 
 // chunked cuts rows into what one statement takes. A single row may exceed
