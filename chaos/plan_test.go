@@ -3,18 +3,14 @@ package chaos
 import (
 	"bytes"
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "write golden files anew")
 
 // fullPlan has every field of a spec in use.
 func fullPlan(t *testing.T, seed uint64) Plan {
@@ -38,19 +34,7 @@ func TestPlanIsAFunctionOfSeedAndSpecs(t *testing.T) {
 	if err := plan.Describe(&b, cluster(t)); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "plan.golden")
-	if *update {
-		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(b.Bytes(), want) {
-		t.Errorf("plan\n%s\nwant\n%s", b.Bytes(), want)
-	}
+	golden.AssertBytes(t, b.Bytes(), "plan.golden")
 	if again := fullPlan(t, 42); !reflect.DeepEqual(again, plan) {
 		t.Error("the same seed gives another plan")
 	}

@@ -2,7 +2,6 @@ package results
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,29 +15,8 @@ import (
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/workload"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s has changed; look at it with -update:\n%s", path, got)
-	}
-}
 
 func mustJudge(t testing.TB, dir string) *Run {
 	t.Helper()
@@ -82,7 +60,7 @@ func TestKnownOutages(t *testing.T) {
 			t.Errorf("%s: %s, want %s", row.what, row.got, row.want)
 		}
 	}
-	golden(t, "two-kills.run.json", encode(t, run))
+	golden.AssertBytes(t, encode(t, run), "two-kills.run.json")
 }
 
 func TestJudgingIsPure(t *testing.T) {
@@ -394,7 +372,7 @@ func TestRunWithoutOpsIsInconclusive(t *testing.T) {
 			t.Errorf("reasons are %q, want also %s", run.Reasons, want)
 		}
 	}
-	golden(t, "empty.run.json", encode(t, run))
+	golden.AssertBytes(t, encode(t, run), "empty.run.json")
 }
 
 func TestFaultThatWasNotPlannedIsReported(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/golden"
 )
 
 const (
@@ -24,7 +26,7 @@ func TestReferenceHoldsEveryField(t *testing.T) {
 		t.Fatalf("%s has no generated part", referenceFile)
 	}
 	want := before + generatedBegin + fieldTables() + generatedEnd + after
-	if *update {
+	if golden.FlagUpdate() {
 		if err := os.WriteFile(referenceFile, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -2,10 +2,7 @@ package scenarios
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,29 +10,11 @@ import (
 
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "write golden files and generated documentation anew")
 
 // least is a scenario with only what is required.
 const least = "name: t\nhypothesis: It works.\n"
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run go test -update and look at the change. Got:\n%s", path, got)
-	}
-}
 
 // badInputs hold one mistake or more each; testdata/errors.golden holds what is
 // said about them, and the first line of it is held here too.
@@ -212,7 +191,7 @@ func TestBadInputSaysWhatWhereAndWhatElse(t *testing.T) {
 			fmt.Fprintf(&all, "# %s\n%v\n\n", in.what, err)
 		})
 	}
-	golden(t, "errors.golden", all.String())
+	golden.AssertBytes(t, []byte(all.String()), "errors.golden")
 }
 
 // overrides makes overrides without ParseOverride's own checks.
@@ -243,7 +222,7 @@ func parse(t *testing.T, text string, settings ...string) *Scenario {
 }
 
 func TestDefaultsAreWrittenOut(t *testing.T) {
-	golden(t, "defaults.golden.yaml", string(parse(t, least).YAML()))
+	golden.AssertBytes(t, parse(t, least).YAML(), "defaults.golden.yaml")
 }
 
 var goodInputs = map[string]string{

@@ -2,12 +2,9 @@ package workload
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,29 +12,8 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/preferences"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v (run the test with -update to write it)", err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs: every recorded trace would change with it\ngot\n%s\nwant\n%s", path, got, want)
-	}
-}
 
 func newTrace(t testing.TB, from, duration time.Duration) *Trace {
 	t.Helper()
@@ -69,7 +45,7 @@ func TestTraceOfASeedNeverChanges(t *testing.T) {
 			break
 		}
 	}
-	golden(t, "trace.golden", b.Bytes())
+	golden.AssertBytes(t, b.Bytes(), "trace.golden", "every recorded trace would change with it")
 }
 
 // Published numbers, so that the bytes do not depend on this code alone.

@@ -1,17 +1,13 @@
 package cluster
 
 import (
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func testTopology(t *testing.T) topology.Topology {
 	t.Helper()
@@ -23,36 +19,17 @@ func testTopology(t *testing.T) topology.Topology {
 	return layout
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; got:\n%s", path, got)
-	}
-}
-
 func TestConfigINI(t *testing.T) {
 	layout := testTopology(t)
-	golden(t, "config.ini", configINI(layout, func(host string) netip.Addr {
+	got := configINI(layout, func(host string) netip.Addr {
 		for i, h := range layout.Hosts() {
 			if h == host {
 				return hostAddress(netip.MustParsePrefix("198.18.7.0/24"), i)
 			}
 		}
 		return netip.Addr{}
-	}))
+	})
+	golden.AssertBytes(t, []byte(got), "config.ini")
 }
 
 func TestConfigKeepsProductionDefaults(t *testing.T) {

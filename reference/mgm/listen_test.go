@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"gotest.tools/v3/golden"
 )
 
 // subscription is how every stream of events begins.
@@ -43,19 +44,7 @@ func TestRecordedEvents(t *testing.T) {
 	if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), address) {
 		t.Errorf("at the end of the recording: %v", err)
 	}
-	golden := filepath.Join("testdata", "events.golden")
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("events differ from %s (rewrite it with -update):\n%s", golden, got.String())
-	}
+	golden.AssertBytes(t, []byte(got.String()), "events.golden")
 }
 
 func TestListenRefused(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"io"
 	"maps"
 	"net"
@@ -19,8 +18,6 @@ import (
 
 	"github.com/mailbench/mailbench/reference/topology"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 const address = "198.18.77.11:1186"
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,29 +16,8 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s has changed; look at it with -update:\n%s", path, got)
-	}
-}
 
 // judged reads a golden run of the package results.
 func judged(t *testing.T, name string) *results.Run {
@@ -88,9 +66,9 @@ func TestGolden(t *testing.T) {
 				t.Errorf("%s: %d columns: %s", name, n, line)
 			}
 		}
-		golden(t, name+".txt", text.Bytes())
-		golden(t, name+".md", markdown.Bytes())
-		golden(t, name+".svg", drawn(t, run))
+		golden.AssertBytes(t, text.Bytes(), name+".txt")
+		golden.AssertBytes(t, markdown.Bytes(), name+".md")
+		golden.AssertBytes(t, drawn(t, run), name+".svg")
 	}
 }
 
