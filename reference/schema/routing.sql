@@ -1,15 +1,38 @@
--- Routing: where mail for an address goes.
+-- Routing: what is to become of mail for an address. Everything that an MTA has
+-- to know of an address stands in one row, whatever kind of address it is:
 --
--- The MTA asks, once for every recipient:
+--     SELECT kind, state, backend, targets, keep_copy, greylist, spam_threshold
+--       FROM route WHERE address = '<address>'
 --
---     SELECT backend FROM route WHERE address = '<address>'
+-- Only for an address without a row it asks the same of '@<domain>', the row of
+-- the domain: no row there either means that the domain is not ours.
 --
 -- Input:  the address, local part and domain joined by '@', lower case (Exim's
 --         ${lc:}), at most 254 bytes: the longest path that SMTP carries
 --         (RFC 5321 section 4.5.3.1.3, less the angle brackets).
--- Result: one row with the host that holds the mailbox; no row for an address
---         that nobody has.
--- Cost:   one read by primary key, one round trip to a data node.
+-- Result: one row or none:
+--         kind       'mailbox'  a mailbox on a backend; with targets, mail is
+--                               forwarded to these, and with keep_copy stays too
+--                    'alias'    another name of the one address in targets
+--                    'list'     mail goes to each of targets
+--                    'domain'   the row of a domain of ours. Its targets answer
+--                               for addresses without a row: '' they are unknown;
+--                               '@other' they are those of that other domain;
+--                               an address takes them all
+--         state      'active'
+--                    'suspended'  refuse: the account is locked for a while
+--                    'closed'     refuse: the account is gone for good
+--                    'moving'     defer: the mailbox is on its way to another
+--                                 backend
+--         backend    the host that takes the mailbox's mail by LMTP; '' for
+--                    other kinds
+--         targets    addresses joined by ',' without blanks
+--         keep_copy  of a mailbox with targets: whether mail also stays here
+--         greylist   0 where the owner wants no greylisting
+--         spam_threshold  the score in percent from which mail goes to the spam
+--                    folder
+-- Cost:   one read by primary key, one round trip to a data node; one more for
+--         an address without a row.
 -- Source: this harness. An MTA that knows the backend delivers to it by LMTP
 --         and needs no Cyrus Murder in between.
 --
@@ -20,7 +43,15 @@ CREATE TABLE IF NOT EXISTS route (
   -- Bytes, compared as they are: a collation would make different addresses
   -- the same, and each comparison dearer.
   address VARBINARY(254) NOT NULL,
-  backend VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  kind    ENUM('mailbox', 'alias', 'list', 'domain') CHARACTER SET ascii NOT NULL DEFAULT 'mailbox',
+  state   ENUM('active', 'suspended', 'closed', 'moving') CHARACTER SET ascii NOT NULL DEFAULT 'active',
+  backend VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+  -- Some 250 addresses; a longer list is a list of lists. A column that may be
+  -- long takes no memory for what it does not hold.
+  targets VARBINARY(8000) NOT NULL DEFAULT '',
+  keep_copy      BOOLEAN NOT NULL DEFAULT TRUE,
+  greylist       BOOLEAN NOT NULL DEFAULT TRUE,
+  spam_threshold TINYINT UNSIGNED NOT NULL DEFAULT 70, -- CalMail's default (lib.berkeley.edu/LSO/calmail.html)
   -- Nobody asks for a range of addresses: no ordered index beside the hash.
   -- As an option of a column USING HASH is a syntax error.
   PRIMARY KEY (address) USING HASH
