@@ -1,7 +1,9 @@
 package schema_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"strings"
 	"testing"
@@ -42,6 +44,33 @@ func TestInstalled(t *testing.T) {
 		c.Options.Database).Scan(&engines)
 	if err != nil || engines != "ndbcluster" {
 		t.Errorf("the tables are kept by %q (%v)", engines, err)
+	}
+}
+
+// TestOptionsReplace installs other values than those of the files, and holds
+// that Verify expects them.
+func TestOptionsReplace(t *testing.T) {
+	policy := greylist.DefaultPolicy()
+	policy.Delay = time.Hour
+	c := schematest.Install(t, "replace", func(o *schema.Options) {
+		o.Greylist, o.Whitelist = &policy, &greylist.Whitelist{ClientNames: []string{"example.org"}}
+	})
+	asInstalled, asShipped := c.Options, schema.Options{Database: c.Options.Database}
+	if missing, err := schema.Verify(t.Context(), c.Admins[0], asInstalled); err != nil || missing != nil {
+		t.Errorf("what was installed is missing: %v (%v)", missing, err)
+	}
+	const want = "[routine greylist_check differs from greylist.sql routine greylist_expire differs from greylist.sql " +
+		"routine greylist_whitelisted differs from greylist_whitelist.sql]"
+	if missing, err := schema.Verify(t.Context(), c.Admins[0], asShipped); err != nil || fmt.Sprint(missing) != want {
+		t.Errorf("the files differ by %v (%v), want %s", missing, err, want)
+	}
+	answer, err := greylist.SQL{DB: c.Conn(t, 0)}.Check(t.Context(), greylist.Request{Client: netip.MustParseAddr("192.0.2.1"), Now: time.Unix(1, 0)})
+	if err != nil || answer.Wait != time.Hour {
+		t.Errorf("the delay is %v, want 1h (%v)", answer.Wait, err)
+	}
+	policy.Delay = 0
+	if err := schema.Install(t.Context(), c.Admins, c.Options); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("a policy that is not valid was installed: %v", err)
 	}
 }
 
