@@ -44,7 +44,7 @@ const (
 type Options struct {
 	Name string // part of the container's name; letters, digits and "-"
 	// Hosts are names that resolve in the container, beside those of the cluster's
-	// hosts. No other name does: its queries go to nobody, and fail at once.
+	// hosts. No other name does, and a query for one fails at once.
 	Hosts map[string]netip.Addr
 }
 
@@ -77,7 +77,7 @@ func Start(t testing.TB, c *cluster.Cluster, o Options) *Container {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := start(ctx, docker, c.RunID(), found.ID, o)
+	p, err := start(ctx, docker, c, found.ID, o)
 	if p != nil {
 		t.Cleanup(func() {
 			if err := p.remove(); err != nil {
@@ -92,7 +92,8 @@ func Start(t testing.TB, c *cluster.Cluster, o Options) *Container {
 }
 
 // start returns a container also with an error if there is one to remove.
-func start(ctx context.Context, docker *client.Client, runID, imageID string, o Options) (*Container, error) {
+func start(ctx context.Context, docker *client.Client, c *cluster.Cluster, imageID string, o Options) (*Container, error) {
+	runID := c.RunID()
 	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned(runID)})
 	if err != nil {
 		return nil, fmt.Errorf("list the engine's networks: %w", err)
@@ -101,9 +102,16 @@ func start(ctx context.Context, docker *client.Client, runID, imageID string, o 
 		return nil, fmt.Errorf("%d networks carry the label %s=%s, want 1", len(networks.Items), engine.LabelRun, runID)
 	}
 	nw := networks.Items[0].Name
+	names := map[string]string{}
+	for _, n := range c.Topology().Nodes {
+		names[n.Host], _, _ = strings.Cut(c.Address(n), ":")
+	}
+	for name, address := range o.Hosts {
+		names[name] = address.String()
+	}
 	var hosts []string
-	for _, name := range slices.Sorted(maps.Keys(o.Hosts)) {
-		hosts = append(hosts, fmt.Sprintf("%s:%s", name, o.Hosts[name]))
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		hosts = append(hosts, name+":"+names[name])
 	}
 	name := strings.Trim(o.Name+"-programs", "-")
 	created, err := docker.ContainerCreate(ctx, client.ContainerCreateOptions{
@@ -118,7 +126,6 @@ func start(ctx context.Context, docker *client.Client, runID, imageID string, o 
 		HostConfig: &container.HostConfig{
 			AutoRemove:  true,
 			NetworkMode: container.NetworkMode(nw),
-			DNS:         []netip.Addr{netip.MustParseAddr("127.0.0.1")},
 			ExtraHosts:  hosts,
 			Resources:   container.Resources{Memory: memoryMiB << 20, NanoCPUs: milliCPUs * 1_000_000},
 		},
@@ -142,6 +149,11 @@ func start(ctx context.Context, docker *client.Client, runID, imageID string, o 
 	}
 	if !p.Address.IsValid() || !p.Gateway.IsValid() {
 		return p, fmt.Errorf("the container for programs has address %s and gateway %s on network %s", p.Address, p.Gateway, nw)
+	}
+	// The engine's own name server asks the machine's, which may be slow to answer
+	// or silent. Where none listens the question is refused.
+	if output, err := p.Exec(ctx, "sh", "-c", "echo nameserver 127.0.0.1 >/etc/resolv.conf"); err != nil || output.Code != 0 {
+		return p, fmt.Errorf("cut the container for programs off from name servers: %w", errors.Join(err, errors.New(output.Stderr)))
 	}
 	return p, nil
 }
