@@ -21,12 +21,16 @@ build: ## compile bin/mailbench
 image: build ## find or build the image that the cluster's nodes run
 	@$(BIN) cluster image
 
+.PHONY: programs
+programs: build ## find or build the image of real Exim, Postgrey, slapd and sysbench
+	@$(BIN) cluster image --programs
+
 .PHONY: run
 run: image ## run the scenario peak-hour: kill nodes under a 4M-messages/day load
 	@$(BIN) run peak-hour
 
 .PHONY: test
-test: image ## unit tests, and integration tests against a real cluster
+test: image programs ## unit tests, and integration tests against a real cluster
 	@$(BIN) cluster down --name test >/dev/null
 	@status=0; $(GO) test $(TESTFLAGS) ./... || status=$$?; \
 	  $(BIN) cluster down --name test || status=$$?; exit $$status

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"text/tabwriter"
 
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/scenarios"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -30,11 +33,29 @@ func withEngine(do func(c *cobra.Command, docker *client.Client) error) func(*co
 }
 
 func newClusterImage() *cobra.Command {
-	var name string
+	var (
+		name     string
+		programs bool
+	)
 	c := &cobra.Command{
 		Use: "image", Short: "find or build the image that nodes run", Args: arguments(cobra.NoArgs),
+		PreRunE: func(*cobra.Command, []string) error {
+			// MAILBENCH_IMAGE names the nodes' image, and may well be set meanwhile.
+			if programs && name != os.Getenv("MAILBENCH_IMAGE") {
+				return usageError{errors.New("--image names an image of the nodes: it cannot be given with --programs")}
+			}
+			return nil
+		},
 		RunE: withEngine(func(c *cobra.Command, docker *client.Client) error {
-			found, err := scenarios.FindImage(c.Context(), docker, name, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
+			find := func() (image.Found, error) {
+				return scenarios.FindImage(c.Context(), docker, name, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
+			}
+			if programs {
+				find = func() (image.Found, error) {
+					return scenarios.FindPrograms(c.Context(), docker, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
+				}
+			}
+			found, err := find()
 			if err != nil {
 				return err
 			}
@@ -43,6 +64,7 @@ func newClusterImage() *cobra.Command {
 		}),
 	}
 	c.Flags().StringVar(&name, "image", "", "image to use instead")
+	c.Flags().BoolVar(&programs, "programs", false, "the image of real Exim, Postgrey, slapd and sysbench, for tests")
 	return c
 }
 

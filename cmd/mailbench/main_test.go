@@ -50,6 +50,7 @@ func TestCommandLine(t *testing.T) {
 		{"validate says what is wrong", "scenarios validate " + wrong, 65, "", "workload.duration"},
 		{"a plan shows hashes and faults", "plan peak-hour", 0, "f2-kill-sql1", ""},
 		{"a plan offers a 4M day's peak", "plan peak-hour", 0, "(101.9/s)", ""},
+		{"only the nodes' image may be another", "cluster image --programs --image mine", 64, "", "cannot be given with --programs"},
 		{"no engine", "run smoke --out " + filepath.Join(t.TempDir(), "run"), 69, "", "no container engine answers"},
 		{"no engine for a cluster by hand", "cluster status", 69, "", "apt-get install docker.io"},
 		{"no engine to heal", "heal", 69, "", "no container engine answers"},

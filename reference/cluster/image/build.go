@@ -26,9 +26,6 @@ import (
 const (
 	baseOfficial = "debian:sid"
 	baseOwn      = "mailbench/base:sid"
-	// The build needs some 3 GiB of layers and, for a while, as much again of
-	// source and object files.
-	diskNeeded = 7 << 30
 )
 
 // Progress is how far a build has come.
@@ -67,10 +64,11 @@ func (e *BuildError) Unwrap() error { return e.Err }
 
 // build makes the image from the embedded folder.
 func build(ctx context.Context, c *client.Client, o Options) (Found, error) {
-	if err := checkDisk(ctx, c); err != nil {
+	recipe, hash := o.Kind.recipe(), o.Kind.Hash()
+	if err := checkDisk(ctx, c, recipe.diskNeeded); err != nil {
 		return Found{}, err
 	}
-	log, err := openLog(o.LogPath)
+	log, err := openLog(o.LogPath, hash)
 	if err != nil {
 		return Found{}, fmt.Errorf("open the build's log: %w", err)
 	}
@@ -81,8 +79,8 @@ func build(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	if err != nil {
 		return Found{}, &BuildError{Step: "the base image", Log: log.Name(), Err: err}
 	}
-	name := repository + ":" + Hash()
-	o.Announce(fmt.Sprintf("image: building %s from %s; some 6 minutes on 2 cores, once", name, base))
+	name := recipe.repository + ":" + hash
+	o.Announce(fmt.Sprintf("image: building %s from %s; %s, once", name, base, recipe.effort))
 	options := ""
 	if frozen {
 		// The package index that made the base may be a frozen copy whose validity
@@ -104,11 +102,11 @@ func build(ctx context.Context, c *client.Client, o Options) (Found, error) {
 // openLog makes the file at path. If path is empty the file is one that neither
 // another user nor another build writes: in the user's cache folder, or among
 // the temporary files of a user without a cache folder that can be written.
-func openLog(path string) (*os.File, error) {
+func openLog(path, hash string) (*os.File, error) {
 	if path != "" {
 		return create(path)
 	}
-	name := fmt.Sprintf("image-build-%s-%d", Hash(), os.Getpid())
+	name := fmt.Sprintf("image-build-%s-%d", hash, os.Getpid())
 	cache, err := os.UserCacheDir()
 	if err == nil {
 		var log *os.File
@@ -132,7 +130,7 @@ func create(path string) (*os.File, error) {
 
 // checkDisk refuses to start a build that the engine's disk cannot hold. An
 // engine elsewhere, whose disk cannot be seen, is given the benefit of doubt.
-func checkDisk(ctx context.Context, c *client.Client) error {
+func checkDisk(ctx context.Context, c *client.Client, needed uint64) error {
 	info, err := c.Info(ctx, client.InfoOptions{})
 	if err != nil {
 		return fmt.Errorf("ask the engine where it keeps images: %w", err)
@@ -141,10 +139,10 @@ func checkDisk(ctx context.Context, c *client.Client) error {
 	if err := syscall.Statfs(info.Info.DockerRootDir, &fsStat); err != nil {
 		return nil
 	}
-	if free := fsStat.Bavail * uint64(fsStat.Bsize); free < diskNeeded {
+	if free := fsStat.Bavail * uint64(fsStat.Bsize); free < needed {
 		return fmt.Errorf("building the image needs %d GiB in %s, which has %.1f GiB free; "+
 			"make room (docker system prune)",
-			diskNeeded>>30, info.Info.DockerRootDir, float64(free)/(1<<30))
+			needed>>30, info.Info.DockerRootDir, float64(free)/(1<<30))
 	}
 	return nil
 }
@@ -240,14 +238,14 @@ func ensureMmdebstrap(ctx context.Context, o Options, log io.Writer) error {
 // runBuild runs the engine's builder and returns the step that it reached.
 func runBuild(ctx context.Context, c *client.Client, o Options, log io.Writer, tag string, args map[string]*string) (last string, err error) {
 	last = "its start"
-	archive, err := contextArchive()
+	archive, err := contextArchive(o.Kind.recipe().folder)
 	if err != nil {
 		return last, err
 	}
 	result, err := c.ImageBuild(ctx, archive, client.ImageBuildOptions{
 		Tags:      []string{tag},
 		BuildArgs: args,
-		Labels:    map[string]string{engine.LabelImage: Hash()},
+		Labels:    map[string]string{engine.LabelImage: o.Kind.Hash()},
 		Remove:    true, ForceRemove: true,
 	})
 	if err != nil {
@@ -272,14 +270,14 @@ func runBuild(ctx context.Context, c *client.Client, o Options, log io.Writer, t
 }
 
 // contextArchive packs the image folder as the builder wants it.
-func contextArchive() (io.Reader, error) {
+func contextArchive(folder fs.FS) (io.Reader, error) {
 	var buffer bytes.Buffer
 	archive := tar.NewWriter(&buffer)
 	err := fs.WalkDir(folder, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		data, err := folder.ReadFile(path)
+		data, err := fs.ReadFile(folder, path)
 		if err != nil {
 			return err
 		}

@@ -156,6 +156,48 @@ func TestEveryFailureSaysThatTheImageIsUnavailable(t *testing.T) {
 	}
 }
 
+func TestProgramsAreOnlyBuilt(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		list     answer
+		build    answer
+		want     string   // name of what is found
+		fails    []string // what the error says instead
+	}{
+		{"an image of the programs' folder is taken",
+			reply(http.StatusOK, `[{"Id":"sha256:p","RepoTags":["mailbench/programs:x"]}]`), nil, "mailbench/programs:x", nil},
+		{"without one it is built, and no image of the nodes will do", nil,
+			reply(http.StatusOK, `{"stream":"Step 1/6 : RUN x\n"}`), "mailbench/programs:" + Programs.Hash(), nil},
+		{"a failure names the command that tries again, and no flag that names an image", nil,
+			reply(http.StatusOK, `{"stream":"Step 2/6 : RUN x\n"}{"errorDetail":{"message":"returned 1"}}`), "",
+			[]string{"no image for the programs", "step 2 of 6", "try again with: mailbench cluster image --programs"}},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			engine := base
+			engine.list, engine.build = row.list, func(r *http.Request) (*http.Response, error) {
+				if got := r.URL.Query().Get("labels"); !strings.Contains(got, Programs.Hash()) {
+					t.Errorf("the build's labels are %s, want the hash %s", got, Programs.Hash())
+				}
+				return row.build(r)
+			}
+			engine.here = map[string]string{
+				baseOfficial: "sha256:base", Official: "sha256:nodes", "mailbench/programs:" + Programs.Hash(): "sha256:built",
+			}
+			found, err := Find(t.Context(), engine.client(t), Options{
+				Kind: Programs, LogPath: filepath.Join(t.TempDir(), "build.log"), Announce: func(string) {},
+			})
+			if found.Name != row.want || (err == nil) != (row.fails == nil) {
+				t.Fatalf("found %+v, %v; want %q", found, err, row.want)
+			}
+			for _, want := range row.fails {
+				if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "--image") {
+					t.Errorf("error = %v, want it to say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
 func TestSilentRegistryIsNamed(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
@@ -220,7 +262,7 @@ func TestBuildChoosesAndAnnouncesItsLog(t *testing.T) {
 		{"the log is in the user's cache folder",
 			func(folder string) string { return folder },
 			func(cache, _ string) string {
-				return filepath.Join(cache, "mailbench", fmt.Sprintf("image-build-%s-%d.log", Hash(), os.Getpid()))
+				return filepath.Join(cache, "mailbench", fmt.Sprintf("image-build-%s-%d.log", Nodes.Hash(), os.Getpid()))
 			}},
 		{"a user without a cache folder gets a temporary file",
 			func(string) string { return "relative" }, inTemp},
@@ -253,7 +295,7 @@ func TestBuildChoosesAndAnnouncesItsLog(t *testing.T) {
 }
 
 func inTemp(_, temp string) string {
-	return filepath.Join(temp, fmt.Sprintf("mailbench-image-build-%s-%d-*.log", Hash(), os.Getpid()))
+	return filepath.Join(temp, fmt.Sprintf("mailbench-image-build-%s-%d-*.log", Nodes.Hash(), os.Getpid()))
 }
 
 func TestHostCommandIsAskedToEnd(t *testing.T) {

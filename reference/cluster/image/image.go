@@ -1,5 +1,6 @@
-// Package image finds the container image that every node of the cluster runs,
-// and builds it where there is none.
+// Package image finds the container images that mailbench runs, and builds them
+// where there are none: the one of the cluster's nodes, and the one of the real
+// programs that tests set beside it.
 package image
 
 import (
@@ -17,13 +18,53 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// folder is what the image is made from; its hash tells whether an image that
-// is there still fits.
-//
-//go:embed Dockerfile
-var folder embed.FS
+// Kind is which of the images is meant.
+type Kind uint8
 
-// Official is the image that MySQL publishes. What is assumed of it, from its
+// The kinds.
+const (
+	Nodes    Kind = iota // the nodes of an NDB cluster
+	Programs             // real Exim, Postgrey, slapd and sysbench, for tests
+)
+
+// recipe is what is particular to one kind of image.
+type recipe struct {
+	folder     fs.FS  // what it is made from
+	repository string // names the images that are built
+	official   string // the image that somebody publishes, "" if nobody does
+	whose      string // for messages: the image of ...
+	command    string // finds or builds it by hand
+	effort     string // of a build
+	diskNeeded uint64 // bytes that a build takes for a while
+}
+
+//go:embed Dockerfile
+var nodesFolder embed.FS
+
+//go:embed programs
+var programsFolder embed.FS
+
+func (k Kind) recipe() recipe {
+	if k == Programs {
+		// The path is the one that is embedded: it cannot fail.
+		folder, _ := fs.Sub(programsFolder, "programs")
+		return recipe{
+			folder: folder, repository: "mailbench/programs",
+			whose: "the programs", command: "mailbench cluster image --programs",
+			effort: "some 30 seconds", diskNeeded: 2 << 30,
+		}
+	}
+	return recipe{
+		folder: nodesFolder, repository: "mailbench/ndb", official: Official,
+		whose: "the nodes", command: "mailbench cluster image",
+		effort: "some 6 minutes on 2 cores",
+		// Some 3 GiB of layers and, for a while, as much again of source and object
+		// files.
+		diskNeeded: 7 << 30,
+	}
+}
+
+// Official is the image of the nodes that MySQL publishes. What is assumed of it, from its
 // published build files and not tried, since it could not be pulled where this
 // was written:
 //   - ndb_mgmd, ndbmtd, mysqld and sh are on the PATH;
@@ -36,9 +77,6 @@ var folder embed.FS
 // Its entrypoint is replaced, its EXPOSEd ports are not published, and its
 // health check is ignored (it tests a mysqld in every role).
 const Official = "mysql/mysql-cluster:9.7"
-
-// repository names the images that mailbench builds.
-const repository = "mailbench/ndb"
 
 // pullTimeout bounds an attempt to pull. A registry that is reachable shows
 // progress well before; without one the time is lost before every build.
@@ -56,6 +94,7 @@ type Found struct {
 
 // Options tell Find what to look for and whom to tell.
 type Options struct {
+	Kind     Kind             // the nodes' image is the zero value
 	Name     string           // an image named by the user; nothing else is tried
 	Announce func(string)     // takes one line for each step
 	Progress func(p Progress) // takes the build's progress; may be nil
@@ -64,21 +103,28 @@ type Options struct {
 	LogPath string
 }
 
-// UnavailableError says that there is no image for the nodes, and why. Its
-// cause is a *BuildError where a build failed.
-type UnavailableError struct{ Err error }
+// UnavailableError says that there is no image of a kind, and why. Its cause is
+// a *BuildError where a build failed.
+type UnavailableError struct {
+	Kind Kind
+	Err  error
+}
 
 func (e *UnavailableError) Error() string {
-	return fmt.Sprintf("there is no image for the nodes: %v\n"+
-		"  once that is mended, try again with: mailbench cluster image\n"+
-		"  or name an image that the engine has, with --image or MAILBENCH_IMAGE", e.Err)
+	r := e.Kind.recipe()
+	message := fmt.Sprintf("there is no image for %s: %v\n  once that is mended, try again with: %s", r.whose, e.Err, r.command)
+	if e.Kind == Nodes {
+		message += "\n  or name an image that the engine has, with --image or MAILBENCH_IMAGE"
+	}
+	return message
 }
 
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// Hash identifies the content of the image folder.
-func Hash() string { return hash(folder) }
+// Hash identifies the content of the image's folder: by it an image that is
+// there is known to fit still.
+func (k Kind) Hash() string { return hash(k.recipe().folder) }
 
 func hash(folder fs.FS) string {
 	sum := sha256.New()
@@ -95,10 +141,10 @@ func hash(folder fs.FS) string {
 	return hex.EncodeToString(sum.Sum(nil))[:16]
 }
 
-// Find returns the image that nodes shall run, in this order: the one that the
-// user named; a local one made from this very image folder; the official one,
-// if a registry answers; else it is built. It fails with *UnavailableError, or
-// with ctx's error where ctx has ended.
+// Find returns the image of a kind, in this order: the one that the user named;
+// a local one made from this very image folder; the official one, if there is
+// one and a registry answers; else it is built. It fails with
+// *UnavailableError, or with ctx's error where ctx has ended.
 func Find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	f, err := find(ctx, c, o)
 	if err == nil {
@@ -106,7 +152,7 @@ func Find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	}
 	ended := ctx.Err()
 	if ended == nil {
-		return Found{}, &UnavailableError{err}
+		return Found{}, &UnavailableError{o.Kind, err}
 	}
 	// What fails once ctx has ended says nothing of the image; only the place is
 	// worth telling.
@@ -121,17 +167,20 @@ func find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	if o.Name != "" {
 		return named(ctx, c, o)
 	}
-	if f, ok, err := local(ctx, c, Hash()); err != nil || ok {
+	hash := o.Kind.Hash()
+	if f, ok, err := local(ctx, c, hash); err != nil || ok {
 		if ok {
-			o.Announce(fmt.Sprintf("image: %s is there (image folder %s)", f.Name, Hash()))
+			o.Announce(fmt.Sprintf("image: %s is there (image folder %s)", f.Name, hash))
 		}
 		return f, err
 	}
-	o.Announce(fmt.Sprintf("image: no local image of image folder %s", Hash()))
-	if id, err := pulled(ctx, c, Official, o.Announce); err == nil {
-		return Found{Name: Official, ID: id, How: "official"}, nil
-	} else if ctx.Err() != nil {
-		return Found{}, err
+	o.Announce(fmt.Sprintf("image: no local image of image folder %s", hash))
+	if official := o.Kind.recipe().official; official != "" {
+		if id, err := pulled(ctx, c, official, o.Announce); err == nil {
+			return Found{Name: official, ID: id, How: "official"}, nil
+		} else if ctx.Err() != nil {
+			return Found{}, err
+		}
 	}
 	return build(ctx, c, o)
 }

@@ -25,25 +25,43 @@ func TestHashFollowsTheFolder(t *testing.T) {
 	}
 }
 
-func TestContextArchiveHoldsTheFolder(t *testing.T) {
-	r, err := contextArchive()
-	if err != nil {
-		t.Fatal(err)
+func TestKindsHaveFoldersAndNamesOfTheirOwn(t *testing.T) {
+	nodes, programs := Nodes.recipe(), Programs.recipe()
+	if Nodes.Hash() == Programs.Hash() || nodes.repository == programs.repository {
+		t.Errorf("nodes are %s:%s, programs %s:%s: one would be taken for the other",
+			nodes.repository, Nodes.Hash(), programs.repository, Programs.Hash())
 	}
-	var names []string
-	archive := tar.NewReader(r)
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			break
-		}
+	if programs.official != "" {
+		t.Errorf("the programs would be pulled from %s, but nobody publishes such an image", programs.official)
+	}
+}
+
+func TestContextArchiveHoldsTheFolder(t *testing.T) {
+	for kind, want := range map[Kind]string{Nodes: "ndbmtd", Programs: "exim4-daemon-heavy"} {
+		r, err := contextArchive(kind.recipe().folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		names = append(names, header.Name)
-	}
-	if !slices.Contains(names, "Dockerfile") {
-		t.Fatalf("the build context holds %v, want a Dockerfile", names)
+		var names []string
+		archive := tar.NewReader(r)
+		for {
+			header, err := archive.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, header.Name)
+			if data, err := io.ReadAll(archive); err != nil || !strings.Contains(string(data), want) {
+				t.Errorf("kind %d: %s lacks %q (%v)", kind, header.Name, want, err)
+			}
+		}
+		// The nodes' folder is the one above: nothing of the programs may slip in,
+		// for it would make every built image look stale.
+		if !slices.Equal(names, []string{"Dockerfile"}) {
+			t.Errorf("kind %d: the build context holds %v, want a Dockerfile and nothing else", kind, names)
+		}
 	}
 }
 
