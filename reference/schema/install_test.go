@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,8 @@ func TestLoad(t *testing.T) {
 	db := sqlnode.Open(c.Addresses[0], c.Account)
 	defer db.Close()
 	route, err := routing.SQL{DB: db}.Route(t.Context(), routes[7].Address)
-	if want := (routing.Answer{Verdict: routing.Local, Backend: "cyrus7"}); err != nil || route != want {
+	want := routing.Answer{Verdict: routing.Local, Backend: "cyrus7", Greylist: true, SpamThreshold: routing.DefaultSpamThreshold}
+	if err != nil || !reflect.DeepEqual(route, want) {
 		t.Errorf("route is %v, want %v (%v)", route, want, err)
 	}
 	read, err := preferences.SQL{DB: db}.Read(t.Context(), "user000007")

@@ -59,8 +59,12 @@ func NewLoader(nodes []Admin, o Options) (*Loader, error) {
 
 // LoadRoutes implements [reference.Loader].
 func (l *Loader) LoadRoutes(ctx context.Context, rows []routing.Row) error {
-	return load(ctx, l, "route", "address, backend", rows, func(r routing.Row) []any {
-		return []any{[]byte(r.Address), []byte(r.Backend)}
+	const columns = "address, kind, state, backend, targets, keep_copy, greylist, spam_threshold"
+	return load(ctx, l, "route", columns, rows, func(r routing.Row) []any {
+		return []any{
+			[]byte(r.Address), r.Kind.String(), r.State.String(), []byte(r.Backend), []byte(routing.JoinTargets(r.Targets)),
+			r.KeepCopy, !r.NoGreylist, r.Threshold(),
+		}
 	})
 }
 
