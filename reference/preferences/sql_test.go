@@ -29,8 +29,16 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: got %v after %d queries", c.sentence, err, fake.Queries)
 		}
 	}
-	if _, err := store.Read(t.Context(), ""); !errors.Is(err, fs.ErrInvalid) || fake.Queries != 0 {
-		t.Errorf("reading nobody's preferences: got %v after %d queries", err, fake.Queries)
+	for _, user := range []string{"", strings.Repeat("u", 300)} {
+		if _, err := store.Read(t.Context(), user); !errors.Is(err, fs.ErrInvalid) || fake.Queries != 0 {
+			t.Errorf("reading the preferences of %q: got %v after %d queries", user, err, fake.Queries)
+		}
+		if err := store.Delete(t.Context(), user, "k"); !errors.Is(err, fs.ErrInvalid) || fake.Queries != 0 {
+			t.Errorf("deleting a preference of %q: got %v after %d queries", user, err, fake.Queries)
+		}
+	}
+	if err := store.Delete(t.Context(), "u", ""); !errors.Is(err, fs.ErrInvalid) || fake.Queries != 0 {
+		t.Errorf("deleting a preference without a key: got %v after %d queries", err, fake.Queries)
 	}
 }
 
@@ -89,6 +97,18 @@ func TestSetAndRead(t *testing.T) {
 	got, err := last.Read(t.Context(), "user")
 	if _, ok := got["theme"]; ok || err != nil || len(got) != len(want)-1 {
 		t.Errorf("an empty value should remove a preference: read %.200q (%v)", got, err)
+	}
+	for range 2 { // what is gone may be deleted
+		if err := last.Delete(t.Context(), "user", "Theme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err = first.Read(t.Context(), "user")
+	if _, ok := got["Theme"]; ok || err != nil || len(got) != len(want)-2 {
+		t.Errorf("Delete should remove a preference: read %.200q (%v)", got, err)
+	}
+	if got, err := first.Read(t.Context(), "User"); err != nil || !maps.Equal(got, want) {
+		t.Errorf("the preferences of others should stay: read %.200q (%v)", got, err)
 	}
 	if got, err := first.Read(t.Context(), "nobody"); err != nil || len(got) != 0 {
 		t.Errorf("who has none has %q (%v)", got, err)
