@@ -33,8 +33,10 @@
 --         warning, and stores no row. SquirrelMail and Roundcube set no sql_mode.
 -- Result: of a SELECT one row a preference or an address, no row for a user that
 --         has none.
--- Cost:   reading a user's preferences is one scan of one partition; REPLACE and
---         DELETE are two round trips (docs/decisions/0006-preference-values.md).
+-- Cost:   reading a user's preferences is one scan of one partition: three waits
+--         for a data node, however many preferences there are (four with one of
+--         20,000 bytes), and none for somebody else's lock. REPLACE is two round
+--         trips, DELETE one (docs/decisions/0006-preference-values.md).
 -- Source: SquirrelMail 1.4, functions/db_prefs.php, functions/abook_database.php
 --         and doc/db-backend.txt.
 --
@@ -45,11 +47,11 @@ CREATE TABLE IF NOT EXISTS userprefs (
   -- Bytes, compared as they are: the webmail's character set is its own affair.
   user    VARBINARY(129)   NOT NULL CHECK (LENGTH(user) BETWEEN 1 AND 128),
   prefkey VARBINARY(65)    NOT NULL CHECK (LENGTH(prefkey) BETWEEN 1 AND 64),
-  -- SquirrelMail has a BLOB here, and takes 65536 bytes. NDB keeps what exceeds
-  -- 256 bytes of a BLOB in a second table: more round trips and locks for every
-  -- read. A row of NDB holds 30000 bytes (error 738 beyond), so that this is the
-  -- longest round size that needs no second table. Only the bytes in use take
-  -- memory in the data nodes.
+  -- SquirrelMail has a BLOB here, and takes 65536 bytes. NDB locks a BLOB to read
+  -- it, so that a login would wait for a form that is being saved, and asks one to
+  -- three times more (docs/decisions/0006-preference-values.md). A row of NDB holds
+  -- 30000 bytes (error 738 beyond): this is the longest round size that fits. Only
+  -- the bytes in use take memory in the data nodes.
   prefval VARBINARY(29001) NOT NULL CHECK (LENGTH(prefval) <= 29000),
   -- The ordered index, which a hash alone lacks, finds all rows of a user.
   PRIMARY KEY (user, prefkey)
@@ -59,8 +61,8 @@ CREATE TABLE IF NOT EXISTS userprefs (
   PARTITION BY KEY (user);
 
 -- SquirrelMail also has an index on (firstname, lastname), which none of its
--- statements can use: they ask for LOWER(column) of one owner. It would cost
--- memory and work in every data node, and is left out.
+-- statements can use: they ask for LOWER(column) of one owner. It is left out, which
+-- saves 14 bytes a row in every data node (docs/decisions/0006-preference-values.md).
 CREATE TABLE IF NOT EXISTS address (
   owner     VARBINARY(129) NOT NULL CHECK (LENGTH(owner) BETWEEN 1 AND 128),
   -- Bytes as well, but SquirrelMail writes its search text in small letters and
