@@ -126,8 +126,15 @@ func TestReadersDoNotWait(t *testing.T) {
 	writer, reader := sqlnode.Open(c.Addresses[0], c.Account), sqlnode.Open(c.Addresses[len(c.Addresses)-1], c.Account)
 	defer writer.Close()
 	defer reader.Close()
-	if _, err := writer.Exec("CREATE TABLE userprefs_blob (user VARBINARY(129) NOT NULL, prefkey VARBINARY(65) NOT NULL, prefval BLOB NOT NULL, PRIMARY KEY (user, prefkey)) ENGINE=NDBCLUSTER"); err != nil {
-		t.Fatal(err)
+	for table, value := range map[string]string{
+		"userprefs_blob":   "BLOB NOT NULL",
+		"userprefs_inline": "MEDIUMBLOB NOT NULL COMMENT 'NDB_COLUMN=BLOB_INLINE_SIZE=29000'",
+	} {
+		_, err := writer.Exec("CREATE TABLE " + table + " (user VARBINARY(129) NOT NULL, prefkey VARBINARY(65) NOT NULL, prefval " + value +
+			", PRIMARY KEY (user, prefkey)) ENGINE=NDBCLUSTER PARTITION BY KEY (user)")
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	const lockWaitTimeout = 1205
 	for _, r := range []struct {
@@ -136,6 +143,7 @@ func TestReadersDoNotWait(t *testing.T) {
 	}{
 		{"userprefs", 0},
 		{"userprefs_blob", lockWaitTimeout},
+		{"userprefs_inline", lockWaitTimeout},
 	} {
 		if _, err := writer.Exec("REPLACE INTO " + r.table + " (user, prefkey, prefval) VALUES ('u', 'k', 'before')"); err != nil {
 			t.Fatal(err)
