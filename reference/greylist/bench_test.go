@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/reference/schema"
@@ -126,4 +128,64 @@ func BenchmarkTripletMemory(b *testing.B) {
 	}
 	b.ReportMetric((used()-before)/rows, "B/triplet")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkBesidePostgrey asks the procedure and Debian's Postgrey, data on disk,
+// the same requests on the same machine, in turns of a second or so each, and
+// reports the decisions a second of both.
+func BenchmarkBesidePostgrey(b *testing.B) {
+	whitelist, _ := lists(b)
+	for _, connections := range []int{1, 8} {
+		b.Run(fmt.Sprintf("connections=%d", connections), func(b *testing.B) {
+			c := schematest.Install(b, fmt.Sprintf("bench_peer%d", connections), func(o *schema.Options) { o.Whitelist = &whitelist })
+			oracle := startPostgrey(b, testClients, testRecipients)
+			var calls, asks []func(greylist.Request) error
+			var sources [2][]*requests // the same ones for both
+			for i := range connections {
+				checker, peer := greylist.SQL{DB: c.Conn(b, i%len(c.Addresses))}, oracle.connect(b)
+				calls = append(calls, func(r greylist.Request) error {
+					_, err := checker.Check(b.Context(), r)
+					return err
+				})
+				asks = append(asks, func(r greylist.Request) error {
+					_, _, _, err := peer.check(r)
+					return err
+				})
+				for s := range sources {
+					sources[s] = append(sources[s], newRequests(1, byte(i)))
+				}
+			}
+			const each = 500 // requests of a connection in a turn
+			turn := func(do []func(greylist.Request) error, from []*requests) time.Duration {
+				var work errgroup.Group
+				start := time.Now()
+				for i := range do {
+					work.Go(func() error {
+						for range each {
+							if err := do[i](from[i].next()); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+				if err := work.Wait(); err != nil {
+					b.Fatal(err)
+				}
+				return time.Since(start)
+			}
+			var ours, theirs time.Duration
+			turns := 0
+			for b.Loop() {
+				ours += turn(calls, sources[0])
+				theirs += turn(asks, sources[1])
+				turns++
+			}
+			n := float64(turns * each * connections)
+			b.ReportMetric(n/ours.Seconds(), "CALLs/s")
+			b.ReportMetric(n/theirs.Seconds(), "Postgrey/s")
+			b.ReportMetric(theirs.Seconds()/ours.Seconds(), "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }

@@ -11,7 +11,8 @@ import (
 
 // requests makes requests that meet every rule: few clients, that come back at
 // the times that matter, with names of every shape. Two shards share no client
-// and no triplet.
+// and no triplet. The clients change slowly: who earns credits is whitelisted, and
+// of no more use.
 type requests struct {
 	random *rand.Rand
 	shard  byte
@@ -20,6 +21,7 @@ type requests struct {
 	fresh  int
 }
 
+// newRequests serves shards 0 to 7.
 func newRequests(seed uint64, shard byte) *requests {
 	return &requests{random: rand.New(rand.NewPCG(seed, uint64(shard))), shard: shard, base: 1_200_000_000}
 }
@@ -113,8 +115,9 @@ func (q *requests) new() greylist.Request {
 
 func (q *requests) client() netip.Addr {
 	r := q.random
+	group := q.fresh / 400
 	if r.IntN(4) == 0 {
-		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, q.shard, byte(r.IntN(2)), byte(r.IntN(4)), 15: byte(r.IntN(3))})
+		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, q.shard, byte(group), byte(r.IntN(4)), 15: byte(r.IntN(3))})
 	}
 	if r.IntN(30) == 0 { // whitelisted, or nearly; only one shard has what is stored
 		if q.shard == 0 && r.IntN(2) == 0 {
@@ -123,10 +126,10 @@ func (q *requests) client() netip.Addr {
 		return netip.MustParseAddr(pick(r, "198.51.100.7", "198.51.100.128", "198.51.100.191", "203.0.113.200",
 			"2001:db8:77:ffff::1", "2001:db8:88::9"))
 	}
-	return netip.AddrFrom4([4]byte{100, 64 + q.shard, byte(r.IntN(16)), byte(1 + r.IntN(5))})
+	return netip.AddrFrom4([4]byte{100, 64 + q.shard*8 + byte(group/32%8), byte(group%32*8 + r.IntN(8)), byte(1 + r.IntN(5))})
 }
 
-// neighbour is a host nearby, of the same network more often than not.
+// neighbour is a host nearby, of the same network, of those that client makes up.
 func neighbour(a netip.Addr, host byte) netip.Addr {
 	if a.Is4() {
 		b := a.As4()
@@ -136,7 +139,7 @@ func neighbour(a netip.Addr, host byte) netip.Addr {
 		return netip.AddrFrom4(b)
 	}
 	b := a.As16()
-	if b[4] == 0 && b[5] < 16 && b[6] < 2 {
+	if b[4] == 0 && b[5] < 8 {
 		b[15] = host
 	}
 	return netip.AddrFrom16(b)
