@@ -260,8 +260,8 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 			run.OfferedPerSecond = mulRatio(j.started, time.Second.Microseconds(), window)
 		}
 	}
-	for path, p := range j.paths {
-		run.Paths[path.String()] = p.result()
+	for _, path := range j.shown() {
+		run.Paths[path.String()] = j.paths[path].result()
 	}
 	for _, o := range j.objectives {
 		run.Objectives = append(run.Objectives, o.result())
@@ -394,6 +394,15 @@ func (j *judge) nodeResults() map[string]NodeResult {
 	return results
 }
 
+// shown are the paths that a run says something of. Mail asks the first three,
+// so that silence there is worth a line; accounts are changed only where a
+// scenario says so.
+func (j *judge) shown() []reference.Path {
+	return slices.DeleteFunc(slices.Clone(reference.Paths[:]), func(p reference.Path) bool {
+		return p == reference.Accounts && j.paths[p].outcomes == [workload.Unknown + 1]int64{}
+	})
+}
+
 func (j *judge) errorCounts() []ErrorCount {
 	counts := []ErrorCount{}
 	for k, n := range j.errors {
@@ -422,7 +431,7 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 	}
 	from, to, injected := f.window()
 	length := min(to, end) - from
-	for _, p := range reference.Paths {
+	for _, p := range j.shown() {
 		r.Paths[p.String()] = OutageSpans{}
 		if injected {
 			r.Paths[p.String()] = c.paths[p].spans(length)

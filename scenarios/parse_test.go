@@ -105,7 +105,7 @@ var badInputs = []struct {
 	{what: "a fault that waits for one before it until the load is over",
 		text: least + "workload: {duration: 60s}\nfaults:\n  - {kind: kill, target: sql1, at: 10s, hold: 30s}\n  - {kind: kill, target: data1, at: 20s, hold: 20s}\n", first: `peak.yaml:6:48: faults[1].hold: must end before the load does at 1m; the recovery cannot start before 1m`},
 	{what: "an objective on an unknown path",
-		text: least + "objectives:\n  - {name: a, path: routes, target: 99%}\n", first: `peak.yaml:4:21: objectives[0].path: must be all or routing or greylist or preferences, not "routes"`},
+		text: least + "objectives:\n  - {name: a, path: routes, target: 99%}\n", first: `peak.yaml:4:21: objectives[0].path: must be all or routing or greylist or preferences or accounts, not "routes"`},
 	{what: "a percentage over 100",
 		text: least + "objectives:\n  - {name: a, target: 100.1%}\n", first: `peak.yaml:4:23: objectives[0].target: must be a percentage such as 99.9%, from 0.0001% to 100%, not "100.1%"`},
 	{what: "a percentage without its sign",

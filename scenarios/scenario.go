@@ -138,7 +138,7 @@ const AllPaths = "all"
 // ObjectiveSpec is an objective as the file words it.
 type ObjectiveSpec struct {
 	Name      string
-	Path      string        // "routing", "greylist", "preferences" or AllPaths
+	Path      string        // one of reference.Paths, or AllPaths
 	TargetPPM int64         // required share of good ops in millionths, 1 to 1,000,000
 	Within    time.Duration // bound on the response time, 0 for none
 	Degraded  Degraded

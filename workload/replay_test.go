@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
@@ -65,6 +66,14 @@ func (s *fakeSession) do(ctx context.Context, op reference.Operation) error {
 		return nil
 	}
 	return s.ask(ctx, s.node, op)
+}
+
+func (s *fakeSession) Change(ctx context.Context, _ accounts.Change) error {
+	return s.do(ctx, reference.ChangeAccount)
+}
+
+func (s *fakeSession) Account(context.Context, string) (accounts.Account, error) {
+	return accounts.Account{}, errors.New("no client asks for an account")
 }
 
 func (s *fakeSession) Route(ctx context.Context, _ string) (routing.Answer, error) {
@@ -709,6 +718,12 @@ type nullTarget struct{}
 
 func (nullTarget) Connect(context.Context, topology.ID, reference.ConnectOptions) (reference.Session, error) {
 	return nullTarget{}, nil
+}
+
+func (nullTarget) Change(context.Context, accounts.Change) error { return nil }
+
+func (nullTarget) Account(context.Context, string) (accounts.Account, error) {
+	return accounts.Account{}, nil
 }
 
 func (nullTarget) Route(context.Context, string) (routing.Answer, error) {

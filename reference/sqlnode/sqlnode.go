@@ -13,6 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
@@ -124,6 +125,19 @@ func (s *session) Set(ctx context.Context, user, key, value string) error {
 	ctx, cancel := bound(ctx, s.readTimeout)
 	defer cancel()
 	return s.named(s.store.Set(ctx, user, key, value))
+}
+
+func (s *session) Change(ctx context.Context, c accounts.Change) error {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	return s.named(accounts.NewSQL(s.conn).Change(ctx, c))
+}
+
+func (s *session) Account(ctx context.Context, login string) (accounts.Account, error) {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	account, err := accounts.NewSQL(s.conn).Account(ctx, login)
+	return account, s.named(err)
 }
 
 // named adds the node to an error.

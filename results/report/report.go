@@ -235,7 +235,10 @@ func sections(run *results.Run) []section {
 func operations(run *results.Run) section {
 	t := &table{left: 1, head: []string{"path", "count", "ok", "retried", "degraded", "failed", "unknown"}}
 	for _, path := range reference.Paths {
-		p := run.Paths[path.String()]
+		p, asked := run.Paths[path.String()]
+		if !asked {
+			continue
+		}
 		t.add(path.String(), count(p.Count), count(p.OK), count(p.Retried), count(p.Degraded), count(p.Failed), count(p.Unknown))
 	}
 	return section{title: "Operations", table: t}
@@ -244,7 +247,10 @@ func operations(run *results.Run) section {
 func responses(run *results.Run) section {
 	t := &table{left: 1, head: []string{"path", "p50", "p90", "p99", "p99.9", "max", "queue p99", "service p99"}}
 	for _, path := range reference.Paths {
-		p := run.Paths[path.String()]
+		p, asked := run.Paths[path.String()]
+		if !asked {
+			continue
+		}
 		if p.ResponseUS == nil {
 			t.add(path.String(), none, none, none, none, none, none, none)
 			continue

@@ -27,7 +27,12 @@ type Cluster struct {
 // mailbench_name, which is dropped when the test ends.
 func Install(t testing.TB, name string) Cluster {
 	t.Helper()
-	shared := clustertest.Shared(t)
+	return InstallOn(t, clustertest.Shared(t), name)
+}
+
+// InstallOn is Install for a test that has the cluster already.
+func InstallOn(t testing.TB, shared *cluster.Cluster, name string) Cluster {
+	t.Helper()
 	c := Cluster{
 		Nodes:   shared.Topology().ByRole(topology.SQL),
 		Account: cluster.DefaultAccount(),
