@@ -139,6 +139,8 @@ type ConnectOptions struct {
 // what stood under the same keys, and may be called from several goroutines.
 type Loader interface {
 	LoadRoutes(ctx context.Context, rows []routing.Row) error
+	// LoadAccounts stores accounts and their other addresses, and no routes.
+	LoadAccounts(ctx context.Context, rows []accounts.Account) error
 	LoadPreferences(ctx context.Context, rows []preferences.Row) error
 	LoadTriplets(ctx context.Context, rows []greylist.Row) error
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -63,7 +64,7 @@ type judge struct {
 
 	samples    int64
 	started    int64 // messages
-	acked      int64 // preference writes
+	acked      int64 // writes of preferences, and changes of accounts
 	lastEnd    time.Duration
 	lag        latencies
 	paths      map[reference.Path]*pathCounts
@@ -172,7 +173,8 @@ func (j *judge) add(s *workload.Sample) {
 		j.started++
 		j.lag.add(s.Queue())
 	}
-	if s.Operation == reference.SetPreference && ok {
+	if ok && (s.Operation == reference.SetPreference ||
+		s.Operation == reference.ChangeAccount && accounts.Verdict(s.Answer) == accounts.Changed) {
 		j.acked++
 	}
 	for i := range s.Attempts {
@@ -337,7 +339,7 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 		}
 	}
 	if t.end != nil && t.end.CutShort > 0 {
-		add("%d messages or webmail actions were still under way when the drain ended, and were cut short", t.end.CutShort)
+		add("%d messages, webmail actions or account jobs were still under way when the drain ended, and were cut short", t.end.CutShort)
 	}
 	for _, o := range run.Objectives {
 		if o.Verdict == Inconclusive {

@@ -59,6 +59,7 @@ type Population struct {
 type Workload struct {
 	Profile        string        // name of the day model
 	MessagesPerDay int64         // offered by peers on the whole virtual day, retries apart
+	JobsPerDay     int64         // jobs of the staff on accounts on the whole virtual day
 	From           Start         // where on the virtual day the window begins
 	Duration       time.Duration // of the load, in wall time
 	Speed          int           // virtual seconds a wall second
@@ -219,6 +220,7 @@ func defaults() *Scenario {
 		Workload: Workload{
 			Profile:        "berkeley-2008",
 			MessagesPerDay: 4_000_000,
+			JobsPerDay:     200,
 			From:           Start{BusiestHour: true},
 			Duration:       6 * time.Minute,
 			Speed:          1,

@@ -91,7 +91,7 @@ func Apply(before *Account, c Change) (Account, error) {
 		after.State, after.MovingTo = routing.Active, ""
 	}
 	after = after.normal()
-	return after, after.validate()
+	return after, after.Validate()
 }
 
 func created(c Change) (Account, error) {
@@ -103,7 +103,7 @@ func created(c Change) (Account, error) {
 	}
 	a.Created, a.Changed = second(c.At), second(c.At)
 	a = a.normal()
-	return a, a.validate()
+	return a, a.Validate()
 }
 
 // normal is the account as it is read back.
@@ -140,8 +140,8 @@ func (c Change) validate() error {
 	if c.ID == [16]byte{} {
 		return fmt.Errorf("the change has no id: %w", fs.ErrInvalid)
 	}
-	if s := c.At.Unix(); s < 0 || s > math.MaxUint32 {
-		return fmt.Errorf("time %v is not from 1970 to 2106: %w", c.At, fs.ErrInvalid)
+	if err := validTime(c.At); err != nil {
+		return err
 	}
 	if err := validLogin(c.Login); err != nil {
 		return err
@@ -166,8 +166,9 @@ func (c Change) validate() error {
 	}
 }
 
-// validate says what keeps an account from being stored.
-func (a Account) validate() error {
+// Validate says what keeps an account from being stored; the error wraps
+// [fs.ErrInvalid]. Aliases must be sorted.
+func (a Account) Validate() error {
 	if err := validLogin(a.Login); err != nil {
 		return err
 	}
@@ -178,8 +179,13 @@ func (a Account) validate() error {
 		if err := validAlias(alias, a.Login); err != nil {
 			return err
 		}
-		if i > 0 && alias == a.Aliases[i-1] {
-			return fmt.Errorf("alias %q twice: %w", alias, fs.ErrInvalid)
+		if i > 0 && alias <= a.Aliases[i-1] {
+			return fmt.Errorf("alias %q is not behind %q, as sorted ones that differ are: %w", alias, a.Aliases[i-1], fs.ErrInvalid)
+		}
+	}
+	for _, at := range [...]time.Time{a.Created, a.Changed} {
+		if err := validTime(at); err != nil {
+			return err
 		}
 	}
 	if err := validText("full name", a.FullName, MaxFullName); err != nil {
@@ -197,6 +203,13 @@ func (a Account) validate() error {
 		if err := row.Validate(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func validTime(at time.Time) error {
+	if s := at.Unix(); s < 0 || s > math.MaxUint32 {
+		return fmt.Errorf("time %v is not from 1970 to 2106: %w", at, fs.ErrInvalid)
 	}
 	return nil
 }

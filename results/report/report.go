@@ -355,6 +355,9 @@ func rest(run *results.Run) section {
 	if wrong > 0 {
 		notes = append(notes, fmt.Sprintf("Answered wrongly: %s ops, counted as bad.", count(wrong)))
 	}
+	if e := run.End; e != nil && e.ChangesNotAsked > 0 {
+		notes = append(notes, fmt.Sprintf("Not asked, because a change before of the same account was refused or had no answer: %s changes.", count(e.ChangesNotAsked)))
+	}
 	if e := run.End; e != nil && e.ChecksNotAsked+e.SavesNotAsked > 0 {
 		notes = append(notes, fmt.Sprintf("Not asked, because an op before had no answer: %s greylist checks, %s preferences.",
 			count(e.ChecksNotAsked), count(e.SavesNotAsked)))
