@@ -150,18 +150,19 @@ func (s SQL) transaction(ctx context.Context, work func() error) error {
 	if _, err := s.conn.ExecContext(ctx, "START TRANSACTION"); err != nil {
 		return err
 	}
-	if err := work(); err != nil {
-		// Locks must not outlive a failure. If the rollback fails, so has the
-		// connection, and the server rolls back.
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-		defer cancel()
-		_, _ = s.conn.ExecContext(ending, "ROLLBACK")
-		return err
+	err := work()
+	if err == nil {
+		if _, err = s.conn.ExecContext(ctx, "COMMIT"); err == nil {
+			return nil
+		}
+		err = &commitError{err}
 	}
-	if _, err := s.conn.ExecContext(ctx, "COMMIT"); err != nil {
-		return &commitError{err}
-	}
-	return nil
+	// Locks must not outlive a failure, nor must the next transaction begin in this
+	// one. If the rollback fails, so has the connection, and the server rolls back.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, _ = s.conn.ExecContext(ending, "ROLLBACK")
+	return err
 }
 
 // errDone ends the transaction of a change that has been committed before.
