@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -21,10 +22,11 @@ const (
 	Routing Path = iota + 1
 	Greylist
 	Preferences
+	Accounts
 )
 
 // Paths lists all paths in the order in which reports show them.
-var Paths = [...]Path{Routing, Greylist, Preferences}
+var Paths = [...]Path{Routing, Greylist, Preferences, Accounts}
 
 func (p Path) String() string {
 	switch p {
@@ -34,6 +36,8 @@ func (p Path) String() string {
 		return "greylist"
 	case Preferences:
 		return "preferences"
+	case Accounts:
+		return "accounts"
 	default:
 		return "none"
 	}
@@ -49,6 +53,7 @@ const (
 	ReadPreferences                      // at a login
 	SetPreference                        // when a form is saved
 	RouteDelivery                        // at the delivery of an accepted message: where to?
+	ChangeAccount                        // when the staff changes an account
 )
 
 // Path returns the path that an operation belongs to.
@@ -60,6 +65,8 @@ func (o Operation) Path() Path {
 		return Greylist
 	case ReadPreferences, SetPreference:
 		return Preferences
+	case ChangeAccount:
+		return Accounts
 	default:
 		return 0
 	}
@@ -67,7 +74,9 @@ func (o Operation) Path() Path {
 
 // Writes says whether the operation changes stored data, so that an attempt
 // without an answer may have happened.
-func (o Operation) Writes() bool { return o == CheckGreylist || o == SetPreference }
+func (o Operation) Writes() bool {
+	return o == CheckGreylist || o == SetPreference || o == ChangeAccount
+}
 
 func (o Operation) String() string {
 	switch o {
@@ -81,6 +90,8 @@ func (o Operation) String() string {
 		return "set"
 	case RouteDelivery:
 		return "deliver"
+	case ChangeAccount:
+		return "change"
 	default:
 		return "none"
 	}
@@ -95,6 +106,8 @@ func AnswerName(o Operation, verdict uint8) string {
 		return greylist.Verdict(verdict).String()
 	case Preferences:
 		return preferences.Verdict(verdict).String()
+	case Accounts:
+		return accounts.Verdict(verdict).String()
 	default:
 		return "none"
 	}
@@ -107,6 +120,7 @@ type Session interface {
 	routing.Router
 	greylist.Checker
 	preferences.Store
+	accounts.Manager
 	Close() error
 }
 
@@ -125,6 +139,8 @@ type ConnectOptions struct {
 // what stood under the same keys, and may be called from several goroutines.
 type Loader interface {
 	LoadRoutes(ctx context.Context, rows []routing.Row) error
+	// LoadAccounts stores accounts and their other addresses, and no routes.
+	LoadAccounts(ctx context.Context, rows []accounts.Account) error
 	LoadPreferences(ctx context.Context, rows []preferences.Row) error
 	LoadTriplets(ctx context.Context, rows []greylist.Row) error
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -63,7 +64,7 @@ type judge struct {
 
 	samples    int64
 	started    int64 // messages
-	acked      int64 // preference writes
+	acked      int64 // writes of preferences, and changes of accounts
 	lastEnd    time.Duration
 	lag        latencies
 	paths      map[reference.Path]*pathCounts
@@ -172,7 +173,8 @@ func (j *judge) add(s *workload.Sample) {
 		j.started++
 		j.lag.add(s.Queue())
 	}
-	if s.Operation == reference.SetPreference && ok {
+	if ok && (s.Operation == reference.SetPreference ||
+		s.Operation == reference.ChangeAccount && accounts.Verdict(s.Answer) == accounts.Changed) {
 		j.acked++
 	}
 	for i := range s.Attempts {
@@ -260,8 +262,8 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 			run.OfferedPerSecond = mulRatio(j.started, time.Second.Microseconds(), window)
 		}
 	}
-	for path, p := range j.paths {
-		run.Paths[path.String()] = p.result()
+	for _, path := range j.shown() {
+		run.Paths[path.String()] = j.paths[path].result()
 	}
 	for _, o := range j.objectives {
 		run.Objectives = append(run.Objectives, o.result())
@@ -337,7 +339,7 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 		}
 	}
 	if t.end != nil && t.end.CutShort > 0 {
-		add("%d messages or webmail actions were still under way when the drain ended, and were cut short", t.end.CutShort)
+		add("%d messages, webmail actions or account jobs were still under way when the drain ended, and were cut short", t.end.CutShort)
 	}
 	for _, o := range run.Objectives {
 		if o.Verdict == Inconclusive {
@@ -394,6 +396,15 @@ func (j *judge) nodeResults() map[string]NodeResult {
 	return results
 }
 
+// shown are the paths that a run says something of. Mail asks the first three,
+// so that silence there is worth a line; accounts are changed only where a
+// scenario says so.
+func (j *judge) shown() []reference.Path {
+	return slices.DeleteFunc(slices.Clone(reference.Paths[:]), func(p reference.Path) bool {
+		return p == reference.Accounts && j.paths[p].outcomes == [workload.Unknown + 1]int64{}
+	})
+}
+
 func (j *judge) errorCounts() []ErrorCount {
 	counts := []ErrorCount{}
 	for k, n := range j.errors {
@@ -422,7 +433,7 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 	}
 	from, to, injected := f.window()
 	length := min(to, end) - from
-	for _, p := range reference.Paths {
+	for _, p := range j.shown() {
 		r.Paths[p.String()] = OutageSpans{}
 		if injected {
 			r.Paths[p.String()] = c.paths[p].spans(length)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/workload"
@@ -501,7 +502,7 @@ func TestWrongAnswersAreBad(t *testing.T) {
 		s := op(uint64(i), o.operation, o.answer, sql1, time.Duration(i)*sec, ms)
 		r.Record(&s)
 	}
-	end := EndOfRun{At: 10 * sec, Reason: Completed, ReplayEnd: ReplayEnd{CutShort: 2, Waited: 3, ChecksNotAsked: 4, SavesNotAsked: 5}}
+	end := EndOfRun{At: 10 * sec, Reason: Completed, ReplayEnd: ReplayEnd{CutShort: 2, Waited: 3, ChecksNotAsked: 4, SavesNotAsked: 5, ChangesNotAsked: 6}}
 	if err := r.Close(end); err != nil {
 		t.Fatal(err)
 	}
@@ -523,7 +524,53 @@ func TestWrongAnswersAreBad(t *testing.T) {
 	if run.End.ReplayEnd != end.ReplayEnd {
 		t.Errorf("the end says %+v, want %+v", run.End.ReplayEnd, end.ReplayEnd)
 	}
-	if !strings.Contains(strings.Join(run.Reasons, "; "), "2 messages or webmail actions were still under way") {
+	if !strings.Contains(strings.Join(run.Reasons, "; "), "2 messages, webmail actions or account jobs were still under way") {
 		t.Errorf("sessions were cut short, and the reasons are %q", run.Reasons)
+	}
+}
+
+// TestAccountsShowWhereAsked: a run in which no account was changed says nothing
+// of the path, so that it reads as it did before there was one.
+func TestAccountsShowWhereAsked(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		answers  []accounts.Verdict
+		shown    bool
+		reason   bool // acknowledged writes were not read back
+	}{
+		{"without a change the path is not there", nil, false, false},
+		{"a refusal is an op, and acknowledges nothing", []accounts.Verdict{accounts.BadState}, true, false},
+		{"a change must be read back", []accounts.Verdict{accounts.Changed}, true, true},
+	} {
+		dir := t.TempDir()
+		r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "routing", Path: "routing", TargetPPM: 900_000}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
+		s := op(0, reference.Route, uint8(routing.Local), sql1, 0, ms)
+		r.Record(&s)
+		for i, answer := range row.answers {
+			s := op(uint64(i), reference.ChangeAccount, uint8(answer), sql1, sec, ms)
+			r.Record(&s)
+		}
+		if err := r.Close(EndOfRun{At: 10 * sec, Reason: Completed}); err != nil {
+			t.Fatal(err)
+		}
+		reader, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, err := Judge(reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, shown := run.Paths["accounts"]
+		if shown != row.shown || path.OK != int64(len(row.answers)) {
+			t.Errorf("%s: shown %t, %+v", row.sentence, shown, path)
+		}
+		if got := strings.Contains(strings.Join(run.Reasons, "; "), "were not read back"); got != row.reason {
+			t.Errorf("%s: the reasons are %q", row.sentence, run.Reasons)
+		}
 	}
 }

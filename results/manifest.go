@@ -60,8 +60,9 @@ type Client struct {
 type Trace struct {
 	SHA256         string `json:"sha256"`
 	MessagesPerDay int64  `json:"messages_per_day"`
-	Messages       int64  `json:"messages"` // in the window
-	Actions        int64  `json:"actions"`  // webmail actions in the window
+	Messages       int64  `json:"messages"`       // in the window
+	Actions        int64  `json:"actions"`        // webmail actions in the window
+	Jobs           int64  `json:"jobs,omitempty"` // jobs on accounts in the window
 }
 
 // PlannedFault is one fault of the plan.

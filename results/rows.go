@@ -70,6 +70,9 @@ type ReplayEnd struct {
 	// route, and preferences of a form whose page was aborted.
 	ChecksNotAsked int64 `json:"checks_not_asked"`
 	SavesNotAsked  int64 `json:"saves_not_asked"`
+	// Changes of an account that were left because the one before was refused or
+	// had no answer.
+	ChangesNotAsked int64 `json:"changes_not_asked,omitempty"`
 }
 
 // kindEnd is the kind of the event that closes a recording: Name is the
@@ -154,5 +157,6 @@ func (e *ReplayEnd) counts() map[string]*int64 {
 	return map[string]*int64{
 		"cut_short": &e.CutShort, "waited": &e.Waited,
 		"checks_not_asked": &e.ChecksNotAsked, "saves_not_asked": &e.SavesNotAsked,
+		"changes_not_asked": &e.ChangesNotAsked,
 	}
 }

@@ -249,7 +249,7 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 		}
 		end.ReplayEnd = results.ReplayEnd{
 			CutShort: stats.CutShort, Waited: stats.Waited,
-			ChecksNotAsked: stats.ChecksNotAsked, SavesNotAsked: stats.SavesNotAsked,
+			ChecksNotAsked: stats.ChecksNotAsked, SavesNotAsked: stats.SavesNotAsked, ChangesNotAsked: stats.ChangesNotAsked,
 		}
 		err = errors.Join(err, recording.Close(end))
 	}()

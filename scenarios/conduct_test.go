@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
@@ -30,7 +31,9 @@ const twoKills = `
 name: two-kills
 hypothesis: Both kinds of node come back.
 population: {accounts: 20000}
-workload: {duration: 100s} # leaves room for a slow machine: the second fault waits for the first
+workload:
+  duration: 100s # leaves room for a slow machine: the second fault waits for the first
+  account_jobs_per_day: 100000 # 3.5/s, for some to meet a fault
 clients:
   - {name: mta1, kind: mta, nodes: [sql1, sql2]}
   - {name: mta2, kind: mta, nodes: [sql2, sql1]}
@@ -101,14 +104,17 @@ func TestRunTwoKills(t *testing.T) {
 		}
 	}
 	for _, node := range []string{"sql1", "sql2"} {
-		for _, path := range []string{"routing", "greylist", "preferences"} {
-			if run.Nodes[node].Paths[path] == 0 {
+		for _, path := range reference.Paths {
+			if run.Nodes[node].Paths[path.String()] == 0 {
 				t.Errorf("no attempt on path %s reached %s", path, node)
 			}
 		}
 	}
 	if run.Ledger == nil || run.Ledger.Acknowledged == 0 || run.Ledger.Lost != 0 {
 		t.Errorf("ledger %+v, want acknowledged writes and none lost", run.Ledger)
+	}
+	if a := run.Paths["accounts"]; a.OK+a.Retried == 0 {
+		t.Errorf("no account was changed: %+v", a)
 	}
 	survivorCarriesAll(t, dir, run.Faults[1])
 
@@ -165,9 +171,9 @@ func survivorCarriesAll(t *testing.T, dir string, f results.FaultResult) {
 			answered[path][n.Name]++
 		}
 	}
-	for _, path := range []string{"routing", "greylist", "preferences"} {
-		if answered[path]["sql2"] == 0 || answered[path]["sql1"] != 0 {
-			t.Errorf("while sql1 was dead, path %s was answered by %v", path, answered[path])
+	for _, path := range reference.Paths {
+		if answered[path.String()]["sql2"] == 0 || answered[path.String()]["sql1"] != 0 {
+			t.Errorf("while sql1 was dead, path %s was answered by %v", path, answered[path.String()])
 		}
 	}
 }

@@ -86,6 +86,7 @@ func (w *Workload) fields() object {
 	return object{
 		{key: "profile", value: oneOf(&w.Profile, "berkeley-2008"), doc: "The day model: who sends when, and what."},
 		{key: "messages_per_day", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
+		{key: "account_jobs_per_day", value: integerValue(&w.JobsPerDay, 0, 1_000_000), doc: "What the staff does to accounts on the whole virtual day: new ones, moves to another backend, forwards."},
 		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
 		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
@@ -95,7 +96,7 @@ func (w *Workload) fields() object {
 func (c *ClientSpec) fields() object {
 	return object{
 		{key: "name", value: nameValue(&c.Name), required: true, doc: "Unique among the clients."},
-		{key: "kind", value: oneOf(&c.Kind, MTA, Webmail), required: true, doc: "An MTA asks for messages, a webmail machine for its users' actions."},
+		{key: "kind", value: oneOf(&c.Kind, MTA, Webmail), required: true, doc: "An MTA asks for messages, a webmail machine for its users' actions, and for the staff's jobs on accounts."},
 		{key: "nodes", value: namesValue(&c.Nodes, 1, 48, "SQL nodes", nodeNameValue), fallback: "all SQL nodes, those on the host that is called as the client first", doc: "The SQL nodes that it asks, the preferred one first."},
 		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, or one that is kept until it breaks."},
 		{key: "connect_timeout", value: durationValue(&c.ConnectTimeout, time.Millisecond, 5*time.Minute), doc: "Until the node has greeted and let the client in."},

@@ -1,26 +1,38 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
 )
 
-// ledger remembers every acknowledged preference until it is read back. It
-// keeps, for each key, the values that may rightly stand there.
+// ledger remembers every acknowledged preference and change of an account until
+// it is read back. It keeps, for each key, the values that may rightly stand there.
 type ledger struct {
 	mu   sync.Mutex
 	keys map[ledgerKey][]write
 }
 
-type ledgerKey struct{ user, key string }
+type ledgerKey struct {
+	owner
+	key string
+}
+
+// owner is whose keys are read back at once.
+type owner struct {
+	user string
+	path reference.Path
+}
 
 // write is one write of one key. The value "" is none: as in SquirrelMail,
 // preferences.Store removes a preference that is set to it.
@@ -43,7 +55,8 @@ func newLedger() *ledger { return &ledger{keys: map[ledgerKey][]write{}} }
 
 // Acknowledge takes a write as it ends.
 func (l *ledger) Acknowledge(a workload.Acknowledged) {
-	if a.Operation != reference.SetPreference {
+	path := a.Operation.Path()
+	if path != reference.Preferences && path != reference.Accounts {
 		return
 	}
 	l.mu.Lock()
@@ -52,7 +65,7 @@ func (l *ledger) Acknowledge(a workload.Acknowledged) {
 	if a.Lingers || !a.Certain {
 		w.settled += lingerBound
 	}
-	k := ledgerKey{a.User, a.Key}
+	k := ledgerKey{owner{a.User, path}, a.Key}
 	l.keys[k] = prune(append(l.keys[k], w))
 }
 
@@ -97,30 +110,43 @@ func acknowledged(writes []write) bool {
 }
 
 // readBack reads every key that was acknowledged, in turn through each SQL
-// node, and hands what became of it to keep. A user that cannot be read through
-// one node is read through the others.
+// node, and hands what became of it to keep: first the preferences of a user, then
+// the account. What cannot be read through one node is read through the others.
 func (l *ledger) readBack(ctx context.Context, target reference.Target, keep func(results.LedgerRow)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	users := map[string][]string{}
+	owners := map[owner][]string{}
 	for k, writes := range l.keys {
 		if acknowledged(writes) {
-			users[k.user] = append(users[k.user], k.key)
+			owners[k.owner] = append(owners[k.owner], k.key)
 		}
 	}
 	reader := newRoundReader(target)
 	defer reader.close()
-	for _, user := range slices.Sorted(maps.Keys(users)) {
-		stored, err := reader.read(ctx, user)
-		slices.Sort(users[user])
-		for _, key := range users[user] {
+	order := func(a, b owner) int { return cmp.Or(cmp.Compare(a.user, b.user), cmp.Compare(a.path, b.path)) }
+	for _, o := range slices.SortedFunc(maps.Keys(owners), order) {
+		stored, err := reader.read(ctx, o)
+		slices.Sort(owners[o])
+		for _, key := range owners[o] {
 			verdict := results.LedgerUnknown
 			if err == nil {
-				verdict = judgeKey(l.keys[ledgerKey{user, key}], stored[key])
+				verdict = judgeKey(l.keys[ledgerKey{o, key}], stored[key])
 			}
-			keep(results.LedgerRow{User: user, Key: key, Verdict: verdict})
+			keep(results.LedgerRow{User: o.user, Key: key, Verdict: verdict})
 		}
 	}
+}
+
+// keysOf reads all keys of an owner.
+func keysOf(ctx context.Context, session reference.Session, o owner) (map[string]string, error) {
+	if o.path != reference.Accounts {
+		return session.Read(ctx, o.user)
+	}
+	account, err := session.Account(ctx, o.user)
+	if errors.Is(err, accounts.ErrNotFound) {
+		return nil, nil // an answer: there is nothing any more
+	}
+	return workload.AccountValues(account), err
 }
 
 // roundReader reads users through all SQL nodes in turn.
@@ -135,7 +161,7 @@ func newRoundReader(target reference.Target) *roundReader {
 	return &roundReader{target: target, nodes: target.Topology().ByRole(topology.SQL), sessions: map[topology.ID]reference.Session{}}
 }
 
-func (r *roundReader) read(ctx context.Context, user string) (map[string]string, error) {
+func (r *roundReader) read(ctx context.Context, o owner) (map[string]string, error) {
 	var lastErr error
 	for range r.nodes {
 		n := r.nodes[r.next%len(r.nodes)]
@@ -150,7 +176,7 @@ func (r *roundReader) read(ctx context.Context, user string) (map[string]string,
 			session = opened
 			r.sessions[n.ID] = session
 		}
-		stored, err := session.Read(ctx, user)
+		stored, err := keysOf(ctx, session, o)
 		if err == nil {
 			return stored, nil
 		}

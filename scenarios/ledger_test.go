@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
@@ -71,7 +72,7 @@ func TestLedgerAcceptsWhatMayRightlyStand(t *testing.T) {
 		}
 		for verdict, values := range map[results.LedgerVerdict][]string{results.Verified: row.verified, results.Lost: row.lost} {
 			for _, value := range values {
-				if got := judgeKey(l.keys[ledgerKey{"u", "k"}], value); got != verdict {
+				if got := judgeKey(l.keys[ledgerKey{owner{"u", reference.Preferences}, "k"}], value); got != verdict {
 					t.Errorf("%s: %q is %s, want %s", row.sentence, value, got, verdict)
 				}
 			}
@@ -116,6 +117,18 @@ func (s *userprefsSession) Read(_ context.Context, user string) (map[string]stri
 	return s.stored[user], nil
 }
 
+func (s *userprefsSession) Account(_ context.Context, login string) (accounts.Account, error) {
+	n, _ := s.topology.ByID(s.node)
+	s.asked = append(s.asked, "account "+login+" "+n.Name)
+	switch {
+	case slices.Contains(s.mute, s.node):
+		return accounts.Account{}, errors.New("connection lost")
+	case login == "gone":
+		return accounts.Account{}, accounts.ErrNotFound
+	}
+	return accounts.Account{Login: login, Backend: "cyrus2"}, nil
+}
+
 func (s *userprefsSession) Close() error {
 	s.open--
 	return nil
@@ -141,19 +154,24 @@ func TestLedgerIsReadBack(t *testing.T) {
 		a.User, a.Key = w.user, w.key
 		l.Acknowledge(a)
 	}
+	for _, user := range []string{"anna", "gone"} {
+		l.Acknowledge(workload.Acknowledged{Operation: reference.ChangeAccount, User: user, Key: workload.AccountHome, Value: "on cyrus2", Certain: true})
+	}
 	l.Acknowledge(workload.Acknowledged{Operation: reference.CheckGreylist, User: "emil", Key: "198.51.100.1 peer", Value: "0", Certain: true})
-	if n := l.acknowledgedKeys(); n != 4 {
-		t.Errorf("%d keys are acknowledged, want 4: those of anna, bert and carl", n)
+	if n := l.acknowledgedKeys(); n != 6 {
+		t.Errorf("%d keys are acknowledged, want 6: those of anna, bert and carl, and two accounts", n)
 	}
 
 	rows := func(verdicts ...results.LedgerVerdict) []results.LedgerRow {
 		return []results.LedgerRow{
 			{User: "anna", Key: "language", Verdict: verdicts[0]}, {User: "anna", Key: "theme", Verdict: verdicts[1]},
-			{User: "bert", Key: "theme", Verdict: verdicts[2]}, {User: "carl", Key: "theme", Verdict: verdicts[3]},
+			{User: "anna", Key: workload.AccountHome, Verdict: verdicts[2]},
+			{User: "bert", Key: "theme", Verdict: verdicts[3]}, {User: "carl", Key: "theme", Verdict: verdicts[4]},
+			{User: "gone", Key: workload.AccountHome, Verdict: verdicts[5]},
 		}
 	}
-	found := rows(results.Verified, results.Verified, results.Verified, results.Lost)
-	nothing := rows(results.LedgerUnknown, results.LedgerUnknown, results.LedgerUnknown, results.LedgerUnknown)
+	found := rows(results.Verified, results.Verified, results.Verified, results.Verified, results.Lost, results.Lost)
+	nothing := rows(results.LedgerUnknown, results.LedgerUnknown, results.LedgerUnknown, results.LedgerUnknown, results.LedgerUnknown, results.LedgerUnknown)
 	for _, row := range []struct {
 		sentence     string
 		refuse, mute []topology.ID
@@ -161,15 +179,15 @@ func TestLedgerIsReadBack(t *testing.T) {
 		want         []results.LedgerRow
 	}{
 		{"users are read once each, by the SQL nodes in turn, and only those with acknowledged keys", nil, nil,
-			[]string{"anna sql1", "bert sql2", "carl sql1"}, found},
+			[]string{"anna sql1", "account anna sql2", "bert sql1", "carl sql2", "account gone sql1"}, found},
 		{"where a node refuses connections the other one is asked", []topology.ID{sql1}, nil,
-			[]string{"anna sql2", "bert sql2", "carl sql2"}, found},
+			[]string{"anna sql2", "account anna sql2", "bert sql2", "carl sql2", "account gone sql2"}, found},
 		{"where a node fails to answer the other one is asked", nil, []topology.ID{sql2},
-			[]string{"anna sql1", "bert sql2", "bert sql1", "carl sql2", "carl sql1"}, found},
+			[]string{"anna sql1", "account anna sql2", "account anna sql1", "bert sql2", "bert sql1", "carl sql2", "carl sql1", "account gone sql2", "account gone sql1"}, found},
 		{"with all nodes down nothing is known, and nothing is lost", []topology.ID{sql1, sql2}, nil,
 			nil, nothing},
 		{"nor is it if one refuses and the other does not answer", []topology.ID{sql1}, []topology.ID{sql2},
-			[]string{"anna sql2", "bert sql2", "carl sql2"}, nothing},
+			[]string{"anna sql2", "account anna sql2", "bert sql2", "carl sql2", "account gone sql2"}, nothing},
 	} {
 		target := &userprefs{
 			topology: top, refuse: row.refuse, mute: row.mute,

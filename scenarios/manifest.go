@@ -25,7 +25,7 @@ func (p *Plan) manifest(runID string) results.Manifest {
 		Topology: p.Topology,
 		Trace: results.Trace{
 			SHA256: p.Trace.SHA256(), MessagesPerDay: s.Workload.MessagesPerDay,
-			Messages: p.Trace.Messages(), Actions: p.Trace.Actions(),
+			Messages: p.Trace.Messages(), Actions: p.Trace.Actions(), Jobs: p.Trace.Jobs(),
 		},
 		PlanSHA256: p.Faults.SHA256(),
 		Objectives: s.Objectives(),

@@ -55,7 +55,7 @@ func (s *Scenario) population() workload.Population {
 
 func (s *Scenario) trace(p workload.Population) (*workload.Trace, error) {
 	model := workload.Berkeley2008()
-	model.MessagesPerDay = s.Workload.MessagesPerDay
+	model.MessagesPerDay, model.JobsPerDay = s.Workload.MessagesPerDay, s.Workload.JobsPerDay
 	from := s.Workload.From.TimeOfDay
 	if s.Workload.From.BusiestHour {
 		hour, _ := model.BusiestHour()
@@ -113,13 +113,13 @@ func (p *Plan) Describe(w io.Writer) error {
 hypothesis  %s
 seed        %d
 window      %s to %s of the virtual day, %s of load at speed %d
-offered     %d messages (%.1f/s), %d webmail actions
+offered     %d messages (%.1f/s), %d webmail actions, %d account jobs
 trace       sha256 %s
 plan        sha256 %s
 
 hosts and nodes
 `, s.Name, s.Hypothesis, s.Seed, clock(window.From), clock(window.From+window.Duration), formatDuration(s.Workload.Duration), s.Workload.Speed,
-		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.SHA256(), p.Faults.SHA256()); err != nil {
+		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.Jobs(), p.Trace.SHA256(), p.Faults.SHA256()); err != nil {
 		return err
 	}
 	for _, n := range p.Topology.Nodes {

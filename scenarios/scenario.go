@@ -59,6 +59,7 @@ type Population struct {
 type Workload struct {
 	Profile        string        // name of the day model
 	MessagesPerDay int64         // offered by peers on the whole virtual day, retries apart
+	JobsPerDay     int64         // jobs of the staff on accounts on the whole virtual day
 	From           Start         // where on the virtual day the window begins
 	Duration       time.Duration // of the load, in wall time
 	Speed          int           // virtual seconds a wall second
@@ -138,7 +139,7 @@ const AllPaths = "all"
 // ObjectiveSpec is an objective as the file words it.
 type ObjectiveSpec struct {
 	Name      string
-	Path      string        // "routing", "greylist", "preferences" or AllPaths
+	Path      string        // one of reference.Paths, or AllPaths
 	TargetPPM int64         // required share of good ops in millionths, 1 to 1,000,000
 	Within    time.Duration // bound on the response time, 0 for none
 	Degraded  Degraded
@@ -219,6 +220,7 @@ func defaults() *Scenario {
 		Workload: Workload{
 			Profile:        "berkeley-2008",
 			MessagesPerDay: 4_000_000,
+			JobsPerDay:     200,
 			From:           Start{BusiestHour: true},
 			Duration:       6 * time.Minute,
 			Speed:          1,

@@ -18,7 +18,7 @@ type Kind string
 // The kinds of client.
 const (
 	MTA     Kind = "mta"     // takes messages
-	Webmail Kind = "webmail" // takes webmail actions
+	Webmail Kind = "webmail" // takes webmail actions, and the staff's jobs on accounts
 )
 
 // Habit is when a client opens and closes its sessions with the database.
@@ -305,7 +305,7 @@ func judge(op reference.Operation, r ndberr.Result) step {
 	switch {
 	case r.OK():
 		return answered
-	case r.Effect == ndberr.Applied && op == reference.SetPreference:
+	case r.Effect == ndberr.Applied && (op == reference.SetPreference || op == reference.ChangeAccount):
 		return answered
 	case r.Effect == ndberr.Applied || r.Retryable:
 		return again

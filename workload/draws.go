@@ -17,6 +17,8 @@ const (
 	streamLogin         stream = 8  // when within its minute a login comes
 	streamAction        stream = 9  // what a webmail action does
 	streamClient        stream = 10 // which of our machines serves it
+	streamJobArrival    stream = 11 // when within its minute a job on an account comes
+	streamJob           stream = 12 // what a job does
 )
 
 // increment is what splitmix64 adds: 2^64 divided by the golden ratio, made odd.

@@ -15,12 +15,12 @@ const batchRows = 500
 
 // LoadProgress is how far the load of one table is.
 type LoadProgress struct {
-	Table       string // "routes", "preferences" or "triplets", loaded in this order
+	Table       string // "routes", "accounts", "preferences" or "triplets", loaded in this order
 	Done, Total int64  // rows
 }
 
-// Load stores a population in a target: its routes, its preferences, and the
-// triplets of its regular correspondents as they stand at now, in virtual time.
+// Load stores a population in a target: its routes, its accounts, its
+// preferences, and the triplets of its regular correspondents as they stand at now, in virtual time.
 // It has workers batches of 500 rows under way at a time. progress, if not nil,
 // is called after each batch, by one goroutine at a time.
 //
@@ -38,6 +38,9 @@ func Load(ctx context.Context, loader reference.Loader, p Population, now time.T
 	}
 	accounts := int64(p.Accounts)
 	if err := loadTable(ctx, "routes", 1+accounts, p.Routes(), loader.LoadRoutes, workers, progress); err != nil {
+		return err
+	}
+	if err := loadTable(ctx, "accounts", accounts, p.AccountRows(now), loader.LoadAccounts, workers, progress); err != nil {
 		return err
 	}
 	if err := loadTable(ctx, "preferences", accounts*storedOptions, p.PreferenceRows(), loader.LoadPreferences, workers, progress); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -21,6 +22,7 @@ type fakeLoader struct {
 
 	mu          sync.Mutex
 	routes      []routing.Row
+	accounts    []accounts.Account
 	preferences []preferences.Row
 	triplets    []greylist.Row
 	largest     int
@@ -41,6 +43,10 @@ func keep[Row any](l *fakeLoader, table string, into *[]Row, rows []Row) error {
 
 func (l *fakeLoader) LoadRoutes(_ context.Context, rows []routing.Row) error {
 	return keep(l, "routes", &l.routes, rows)
+}
+
+func (l *fakeLoader) LoadAccounts(_ context.Context, rows []accounts.Account) error {
+	return keep(l, "accounts", &l.accounts, rows)
 }
 
 func (l *fakeLoader) LoadPreferences(_ context.Context, rows []preferences.Row) error {
@@ -65,7 +71,7 @@ func TestLoadStoresEveryRowOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]LoadProgress{
-		"routes": {"routes", 1235, 1235}, "preferences": {"preferences", 7404, 7404}, "triplets": {"triplets", 4936, 4936},
+		"routes": {"routes", 1235, 1235}, "accounts": {"accounts", 1234, 1234}, "preferences": {"preferences", 7404, 7404}, "triplets": {"triplets", 4936, 4936},
 	}
 	if !reflect.DeepEqual(last, want) {
 		t.Errorf("progress ended at %v, want %v", last, want)
@@ -74,6 +80,7 @@ func TestLoadStoresEveryRowOnce(t *testing.T) {
 		t.Errorf("the largest batch had %d rows, want 500", loader.largest)
 	}
 	same(t, "routes", loader.routes, slices.Collect(p.Routes()), func(r routing.Row) string { return r.Address })
+	same(t, "accounts", loader.accounts, slices.Collect(p.AccountRows(now)), func(a accounts.Account) string { return a.Login })
 	same(t, "preferences", loader.preferences, slices.Collect(p.PreferenceRows()), func(r preferences.Row) string { return r.User + " " + r.Key })
 	same(t, "triplets", loader.triplets, slices.Collect(p.TripletRows(now)), func(r greylist.Row) string { return r.Recipient + " " + r.Client.String() + r.Sender })
 }

@@ -34,6 +34,9 @@ type Model struct {
 	SavingPPM int64
 	// KeysPerSave is how many preferences a form saves, 1 to 16.
 	KeysPerSave int64
+	// JobsPerDay is how many jobs the staff does on accounts in a day, 0 to
+	// 1,000,000: see Job. They come as logins do.
+	JobsPerDay int64
 }
 
 // Berkeley2008 is the day of a university of that size and time: 4,000,000
@@ -73,6 +76,7 @@ func Berkeley2008() Model {
 		LoginsPerMille:       1_500,   // assumed: no rate of webmail sessions is public
 		SavingPPM:            50_000,  // assumed
 		KeysPerSave:          10,      // assumed; SquirrelMail's forms send 10 to 40 REPLACE statements
+		JobsPerDay:           200,     // assumed: one for every 350 accounts
 	}
 }
 
@@ -103,6 +107,8 @@ func (m Model) Validate() error {
 		return fmt.Errorf("model: PopularityOffset is %d, must be 0 to 1,000,000", m.PopularityOffset)
 	case m.LoginsPerMille < 0 || m.LoginsPerMille > 1_000_000:
 		return fmt.Errorf("model: LoginsPerMille is %d, must be 0 to 1,000,000", m.LoginsPerMille)
+	case m.JobsPerDay < 0 || m.JobsPerDay > 1_000_000:
+		return fmt.Errorf("model: JobsPerDay is %d, must be 0 to 1,000,000", m.JobsPerDay)
 	case m.KeysPerSave < 1 || m.KeysPerSave > int64(len(options)):
 		return fmt.Errorf("model: KeysPerSave is %d, must be 1 to %d", m.KeysPerSave, len(options))
 	}
@@ -152,6 +158,8 @@ func (m Model) legitimateBefore(minute int) int64 {
 func (m Model) loginsBefore(accounts, minute int) int64 {
 	return m.onCurve(int64(accounts)*m.LoginsPerMille/1000, minute)
 }
+
+func (m Model) jobsBefore(minute int) int64 { return m.onCurve(m.JobsPerDay, minute) }
 
 func (m Model) spam() int64 { return m.MessagesPerDay * m.SpamPPM / million }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -105,6 +106,20 @@ func (p Population) Routes() iter.Seq[routing.Row] {
 		}
 		for i := range p.Accounts {
 			if !yield(routing.Row{Address: p.Address(i), Backend: p.Backend(i)}) {
+				return
+			}
+		}
+	}
+}
+
+// AccountRows yields every account as it has been since a year before now, in
+// virtual time.
+func (p Population) AccountRows(now time.Time) iter.Seq[accounts.Account] {
+	since := now.Truncate(time.Second).AddDate(-1, 0, 0)
+	return func(yield func(accounts.Account) bool) {
+		for i := range p.Accounts {
+			a := accounts.Account{Login: p.Address(i), Backend: p.Backend(i), SpamThreshold: routing.DefaultSpamThreshold, Created: since, Changed: since}
+			if !yield(a) {
 				return
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -56,6 +57,9 @@ const (
 	// login, key k at saveStep*k after that.
 	saveAfter = time.Second
 	saveStep  = 5 * time.Millisecond
+	// A job's changes are requests of their own, this far apart: a mailbox takes
+	// its time to move.
+	changeStep = 2 * time.Second
 )
 
 // Replay performs a trace in open loop. All fields must be set but Ledger.
@@ -84,7 +88,7 @@ type Replay struct {
 // errOverrun is why a replay whose sessions took too long starts no more.
 var errOverrun = errors.New("the window and the drain are over: more sessions were offered than could be under way")
 
-// Stats is how far a replay is. A session is a message or a webmail action.
+// Stats is how far a replay is. A session is a message, a webmail action or a job.
 type Stats struct {
 	Offered  int64 // sessions whose time came
 	Started  int64 // of these, those that were not held back when the replay was ended
@@ -92,9 +96,9 @@ type Stats struct {
 	CutShort int64 // of these, those that the end of the drain cut short
 	// Ops that were never asked, because an op before them in their session had
 	// no answer.
-	ChecksNotAsked, SavesNotAsked int64
-	Waited                        int64              // sessions that found MaxInFlight others under way and had to wait
-	Ops                           [Unknown + 1]int64 // ops that ended, by outcome
+	ChecksNotAsked, SavesNotAsked, ChangesNotAsked int64
+	Waited                                         int64              // sessions that found MaxInFlight others under way and had to wait
+	Ops                                            [Unknown + 1]int64 // ops that ended, by outcome
 }
 
 // InFlight is how many sessions are under way.
@@ -103,6 +107,7 @@ func (s Stats) InFlight() int64 { return s.Started - s.Ended }
 type counters struct {
 	offered, started, ended, cutShort, waited atomic.Int64
 	checksNotAsked, savesNotAsked             atomic.Int64
+	changesNotAsked                           atomic.Int64
 	ops                                       [Unknown + 1]atomic.Int64
 }
 
@@ -119,6 +124,7 @@ func (r *Replay) Stats() Stats {
 	s.Waited = r.counters.waited.Load()
 	s.ChecksNotAsked = r.counters.checksNotAsked.Load()
 	s.SavesNotAsked = r.counters.savesNotAsked.Load()
+	s.ChangesNotAsked = r.counters.changesNotAsked.Load()
 	s.Offered = r.counters.offered.Load()
 	return s
 }
@@ -155,6 +161,8 @@ func (r *Replay) Validate() error {
 		return fmt.Errorf("replay: Clients has no MTA for the trace's %d messages", r.Trace.Messages())
 	case r.Trace.Actions() > 0 && !kinds[Webmail]:
 		return fmt.Errorf("replay: Clients has no webmail machine for the trace's %d actions", r.Trace.Actions())
+	case r.Trace.Jobs() > 0 && !kinds[Webmail]:
+		return fmt.Errorf("replay: Clients has no webmail machine for the trace's %d jobs on accounts", r.Trace.Jobs())
 	}
 	return nil
 }
@@ -213,7 +221,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 		<-over
 	}
 	stats := r.Stats()
-	if whole := r.Trace.Messages() + r.Trace.Actions(); stats.Started < whole {
+	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); stats.Started < whole {
 		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", stats.Started, whole, context.Cause(pacing))
 	}
 	return stats, nil
@@ -258,10 +266,13 @@ func (r *Replay) takeSlot(ctx context.Context, slots chan<- struct{}) bool {
 
 func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item Item, intended time.Duration) {
 	kind, number := MTA, uint64(0)
-	if item.Message != nil {
+	switch {
+	case item.Message != nil:
 		number = item.Message.Number
-	} else {
+	case item.Action != nil:
 		kind, number = Webmail, item.Action.Number
+	default:
+		kind, number = Webmail, item.Job.Number
 	}
 	d := newDraws(r.Trace.seed, streamClient, number)
 	m := machines[kind][d.below(len(machines[kind]))]
@@ -269,10 +280,13 @@ func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item
 		replay: r, process: process{machine: m}, intended: intended,
 		sample: Sample{Message: number, Client: m.index, Virtual: item.At},
 	}
-	if item.Message != nil {
+	switch {
+	case item.Message != nil:
 		s.receive(ctx, item.Message)
-	} else {
+	case item.Action != nil:
 		s.login(ctx, item.Action)
+	default:
+		s.change(ctx, item.Job)
 	}
 	s.end()
 	if ctx.Err() != nil {
@@ -280,7 +294,7 @@ func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item
 	}
 }
 
-// session is a message or an action under way.
+// session is a message, an action or a job under way.
 type session struct {
 	replay *Replay
 	process
@@ -408,5 +422,30 @@ func (s *session) login(ctx context.Context, a *Action) {
 			s.replay.counters.savesNotAsked.Add(int64(len(a.Saves) - k - 1))
 			return
 		}
+	}
+}
+
+// change does a job. A change that is sent again, because its attempt had no
+// answer, has the same id and so happens once.
+func (s *session) change(ctx context.Context, j *Job) {
+	for k, c := range j.Changes {
+		c.At = s.replay.Day.Add(j.At)
+		verdict, outcome, asked := s.op(ctx, time.Duration(k)*changeStep, k, reference.ChangeAccount, func(ctx context.Context, target reference.Session) (uint8, error) {
+			verdict, err := accounts.VerdictOf(target.Change(ctx, c))
+			return uint8(verdict), err
+		})
+		if !asked {
+			return
+		}
+		refused := (outcome == OK || outcome == Retried) && verdict != uint8(accounts.Changed) && verdict != uint8(accounts.NoAnswer)
+		if !refused {
+			key, value := promise(c, j.Changes[0].Backend)
+			s.acknowledge(outcome, Acknowledged{User: c.Login, Key: key, Value: value})
+		}
+		if refused || outcome != OK && outcome != Retried {
+			s.replay.counters.changesNotAsked.Add(int64(len(j.Changes) - k - 1))
+			return
+		}
+		s.end()
 	}
 }

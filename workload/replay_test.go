@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
@@ -65,6 +66,14 @@ func (s *fakeSession) do(ctx context.Context, op reference.Operation) error {
 		return nil
 	}
 	return s.ask(ctx, s.node, op)
+}
+
+func (s *fakeSession) Change(ctx context.Context, _ accounts.Change) error {
+	return s.do(ctx, reference.ChangeAccount)
+}
+
+func (s *fakeSession) Account(context.Context, string) (accounts.Account, error) {
+	return accounts.Account{}, errors.New("no client asks for an account")
 }
 
 func (s *fakeSession) Route(ctx context.Context, _ string) (routing.Answer, error) {
@@ -161,7 +170,7 @@ func webmail(nodes ...topology.ID) Client {
 func quietModel(perMinute, loginsPerMille int64) Model {
 	m := Berkeley2008()
 	m.MessagesPerDay, m.SpamPPM, m.LoginsPerMille, m.SavingPPM = max(60*perMinute, 1), 0, loginsPerMille, million
-	m.LegitimateByHour = [24]int64{1000}
+	m.LegitimateByHour, m.JobsPerDay = [24]int64{1000}, 0
 	m.LegitimateRecipients = []int64{million}
 	m.KeysPerSave = 2
 	return m
@@ -672,6 +681,135 @@ func TestSavesAreAcknowledgedWithTheirValues(t *testing.T) {
 	})
 }
 
+// TestJobs does jobs of each kind, and meets what a change may meet.
+func TestJobs(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		changes  []error // what the database answers, one change after another
+		kind     accounts.Action
+		told     []string
+		answers  []accounts.Verdict
+		acks     []Acknowledged // without times
+		notAsked int64
+	}{
+		{"a new account", nil, accounts.Create, []string{"change ok 1"}, []accounts.Verdict{accounts.Changed},
+			[]Acknowledged{{Key: AccountHome, Value: "on %s", Certain: true}}, 0},
+		{"a forward", nil, accounts.SetForward, []string{"change ok 1"}, []accounts.Verdict{accounts.Changed},
+			[]Acknowledged{{Key: AccountForward, Value: "%s", Certain: true}}, 0},
+		{"a move has two steps", nil, accounts.BeginMove, []string{"change ok 1", "change ok 1"}, []accounts.Verdict{accounts.Changed, accounts.Changed},
+			[]Acknowledged{{Key: AccountHome, Value: "moving to %s", Certain: true}, {Key: AccountHome, Value: "on %s", Certain: true}}, 0},
+		{"a move that is refused has none", []error{accounts.ErrState}, accounts.BeginMove, []string{"change ok 1"}, []accounts.Verdict{accounts.BadState}, nil, 1},
+		{"a change that was aborted is made elsewhere", []error{errTemporary}, accounts.Create, []string{"change retried 1 2"}, []accounts.Verdict{accounts.Changed},
+			[]Acknowledged{{Key: AccountHome, Value: "on %s", Certain: true}}, 0},
+		{"a change that committed without its answer is not sent again", []error{errCommitted}, accounts.Create, []string{"change ok 1"}, []accounts.Verdict{accounts.NoAnswer},
+			[]Acknowledged{{Key: AccountHome, Value: "on %s", Certain: true}}, 0},
+		{"a change that has no answer may have happened, and the job ends", []error{errBroken, errNoAnswer}, accounts.BeginMove, []string{"change unknown 1 2"}, []accounts.Verdict{accounts.NoAnswer},
+			[]Acknowledged{{Key: AccountHome, Value: "moving to %s"}}, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			out, target := &samples{}, &fakeTarget{}
+			asked := 0
+			target.ask = func(context.Context, topology.ID, reference.Operation) error {
+				if asked++; asked <= len(row.changes) {
+					return row.changes[asked-1]
+				}
+				return nil
+			}
+			model := quietModel(0, 0)
+			model.JobsPerDay = 60 * 60 // one a second
+			// The first job of the kind is alone in its window.
+			all := newReplay(t, model, Window{0, time.Minute}, target, out, mta(1, 2), webmail(1, 2)).Trace
+			var job Job
+			for n := uint64(0); len(job.Changes) == 0 || job.Changes[0].Action != row.kind; n++ {
+				job = all.Job(n)
+			}
+			r := newReplay(t, model, Window{job.At, time.Microsecond}, target, out, mta(1, 2), webmail(1, 2))
+			stats, err := r.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if told := out.told(); !reflect.DeepEqual(told, row.told) {
+				t.Errorf("%s: got %q, want %q", row.sentence, told, row.told)
+			}
+			for k, s := range out.all {
+				if s.Answer != uint8(row.answers[k]) || int(s.Recipient) != k || s.Intended != out.all[0].Intended+time.Duration(k)*changeStep {
+					t.Errorf("%s: change %d is recorded as %+v", row.sentence, k, s)
+				}
+			}
+			c := job.Changes[0]
+			to := c.Account.Backend + c.Backend + strings.Join(c.Targets, ",")
+			for k, want := range row.acks {
+				if k >= len(out.acks) {
+					t.Fatalf("%s: %d writes are acknowledged", row.sentence, len(out.acks))
+				}
+				got := out.acks[k]
+				if got.Operation != reference.ChangeAccount || got.User != c.Login || got.Key != want.Key || got.Value != fmt.Sprintf(want.Value, to) || got.Certain != want.Certain {
+					t.Errorf("%s: acknowledged %+v, want %+v of %s", row.sentence, got, want, to)
+				}
+			}
+			if len(out.acks) != len(row.acks) || stats.ChangesNotAsked != row.notAsked {
+				t.Errorf("%s: %d writes are acknowledged and %d changes not asked, want %d and %d", row.sentence, len(out.acks), stats.ChangesNotAsked, len(row.acks), row.notAsked)
+			}
+		})
+	}
+}
+
+// TestJobsAreWhatTheModelAllows does all jobs of a day in the decision model.
+func TestJobsAreWhatTheModelAllows(t *testing.T) {
+	m := Berkeley2008()
+	m.JobsPerDay = 20_000
+	p := Population{Seed: 5, Accounts: 3000, Domain: DefaultDomain, Backends: BackendNames(4)}
+	tr, err := NewTrace(5, m, p, Window{0, 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := time.Date(2008, 4, 15, 0, 0, 0, 0, time.UTC)
+	world, ids, done := map[string]accounts.Account{}, map[[16]byte]bool{}, map[string]int{}
+	for a := range p.AccountRows(day) {
+		if err := a.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		world[a.Login] = a
+	}
+	for n := range uint64(m.JobsPerDay) {
+		for _, c := range tr.Job(n).Changes {
+			c.At = day
+			if err := c.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if ids[c.ID] {
+				t.Fatalf("two changes have the id %x", c.ID)
+			}
+			ids[c.ID] = true
+			var before *accounts.Account
+			if a, ok := world[c.Login]; ok {
+				before = &a
+			}
+			after, err := accounts.Apply(before, c)
+			verdict, failed := accounts.VerdictOf(err)
+			if failed != nil {
+				t.Fatal(failed)
+			}
+			done[c.Action.String()+" "+verdict.String()]++
+			if err != nil {
+				break
+			}
+			world[after.Login] = after
+			if key, value := promise(c, tr.Job(n).Changes[0].Backend); AccountValues(after)[key] != value {
+				t.Fatalf("%+v promises %s %q, and the account is %+v", c, key, value, after)
+			}
+		}
+	}
+	// A move to where an account is already is made a forward, unless it has only
+	// moved there since the day began: then it is refused.
+	begun, refused, finished := done["begin_move changed"], done["begin_move bad state"], done["finish_move changed"]
+	creates, forwards := done["create changed"], done["set_forward changed"]
+	near := func(n, want int) bool { return n > want-want/20 && n < want+want/20 }
+	if !near(creates, 10_000) || !near(begun+refused, 4_500) || !near(forwards, 5_500) || begun != finished || creates+begun+refused+forwards != 20_000 {
+		t.Errorf("of 20,000 jobs half should be new accounts, 30 %% less a fourth moves, the rest forwards: %v", done)
+	}
+}
+
 func TestReplayNamesWhatIsWrong(t *testing.T) {
 	for _, row := range []struct {
 		field string
@@ -713,6 +851,12 @@ type nullTarget struct{}
 
 func (nullTarget) Connect(context.Context, topology.ID, reference.ConnectOptions) (reference.Session, error) {
 	return nullTarget{}, nil
+}
+
+func (nullTarget) Change(context.Context, accounts.Change) error { return nil }
+
+func (nullTarget) Account(context.Context, string) (accounts.Account, error) {
+	return accounts.Account{}, nil
 }
 
 func (nullTarget) Route(context.Context, string) (routing.Answer, error) {

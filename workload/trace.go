@@ -65,11 +65,12 @@ type Save struct {
 	Key, Value string
 }
 
-// Item is a message or an action: one of the two is nil.
+// Item is a message, an action or a job: the other two are nil.
 type Item struct {
 	At      time.Duration // virtual time since midnight
 	Message *Message
 	Action  *Action
+	Job     *Job
 }
 
 // Trace is the mail of a window. It holds tables but no messages, and may be
@@ -82,12 +83,13 @@ type Trace struct {
 
 	messageStarts  [minutesPerDay + 1]uint64 // number of the first message of each minute
 	actionStarts   [minutesPerDay + 1]uint64 // the same for actions
+	jobStarts      [minutesPerDay + 1]uint64 // and for jobs
 	legitimate     [minutesPerDay]uint64     // how many messages of each minute, its first, are legitimate
 	popularity     table                     // of accounts as recipients
 	legitimateSize table                     // recipients less one, of a legitimate message
 	spamSize       table
 
-	messages, actions int64
+	messages, actions, jobs int64
 }
 
 // NewTrace prepares the trace of a window. The error names a bad field of the
@@ -110,12 +112,14 @@ func NewTrace(seed uint64, m Model, p Population, w Window) (*Trace, error) {
 	for minute := range minutesPerDay + 1 {
 		t.messageStarts[minute] = uint64(m.messagesBefore(minute))
 		t.actionStarts[minute] = uint64(m.loginsBefore(p.Accounts, minute))
+		t.jobStarts[minute] = uint64(m.jobsBefore(minute))
 		if minute > 0 {
 			t.legitimate[minute-1] = uint64(m.legitimateBefore(minute) - m.legitimateBefore(minute-1))
 		}
 	}
 	t.messages = t.count(&t.messageStarts, streamArrival)
 	t.actions = t.count(&t.actionStarts, streamLogin)
+	t.jobs = t.count(&t.jobStarts, streamJobArrival)
 	return t, nil
 }
 
@@ -127,6 +131,9 @@ func (t *Trace) Messages() int64 { return t.messages }
 
 // Actions is how many webmail actions come in the window.
 func (t *Trace) Actions() int64 { return t.actions }
+
+// Jobs is how many jobs on accounts come in the window.
+func (t *Trace) Jobs() int64 { return t.jobs }
 
 // count looks at single arrivals only in the minutes that the window cuts.
 func (t *Trace) count(starts *[minutesPerDay + 1]uint64, s stream) int64 {
@@ -234,8 +241,8 @@ func (t *Trace) action(number uint64, at time.Duration) Action {
 }
 
 // All yields the items of the window in the order of their arrival; of two at
-// the same microsecond a message comes before an action, and a lower number
-// before a higher one. It holds no more than the arrivals of one minute.
+// the same microsecond a message comes before an action, an action before a job,
+// and a lower number before a higher one. It holds no more than the arrivals of one minute.
 func (t *Trace) All() iter.Seq[Item] {
 	return func(yield func(Item) bool) {
 		var arrivals []arrival
@@ -244,12 +251,16 @@ func (t *Trace) All() iter.Seq[Item] {
 			arrivals = t.arrivals(arrivals[:0], minute)
 			for _, a := range arrivals {
 				item := Item{At: a.at}
-				if a.action {
-					made := t.action(a.number, a.at)
-					item.Action = &made
-				} else {
+				switch a.of {
+				case ofMessage:
 					made := t.message(a.number, minute, a.at)
 					item.Message = &made
+				case ofAction:
+					made := t.action(a.number, a.at)
+					item.Action = &made
+				case ofJob:
+					made := t.job(a.number, a.at)
+					item.Job = &made
 				}
 				if !yield(item) {
 					return
@@ -263,27 +274,30 @@ func (t *Trace) All() iter.Seq[Item] {
 type arrival struct {
 	at     time.Duration
 	number uint64
-	action bool
+	of     arrivalOf
 }
 
+type arrivalOf uint8
+
+const (
+	ofMessage arrivalOf = iota
+	ofAction
+	ofJob
+)
+
 func (t *Trace) arrivals(into []arrival, minute int) []arrival {
-	add := func(starts *[minutesPerDay + 1]uint64, s stream, action bool) {
+	add := func(starts *[minutesPerDay + 1]uint64, s stream, of arrivalOf) {
 		for number := starts[minute]; number < starts[minute+1]; number++ {
 			if at := t.arrivalAt(s, number, minute); t.window.holds(at) {
-				into = append(into, arrival{at: at, number: number, action: action})
+				into = append(into, arrival{at: at, number: number, of: of})
 			}
 		}
 	}
-	add(&t.messageStarts, streamArrival, false)
-	add(&t.actionStarts, streamLogin, true)
+	add(&t.messageStarts, streamArrival, ofMessage)
+	add(&t.actionStarts, streamLogin, ofAction)
+	add(&t.jobStarts, streamJobArrival, ofJob)
 	slices.SortFunc(into, func(a, b arrival) int {
-		if a.at == b.at && a.action != b.action {
-			if a.action {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.number, b.number))
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.of, b.of), cmp.Compare(a.number, b.number))
 	})
 	return into
 }
@@ -297,6 +311,9 @@ func (t *Trace) arrivals(into []arrival, minute int) []arrival {
 //	         recipients (2), each recipient
 //	action   'A', number (8), At in µs (8), user, number of saves (2), key and
 //	         value of each
+//	job      'J', number (8), At in µs (8), number of changes (2), and of each
+//	         its action, login, backend of a new account, backend of a move,
+//	         number of targets (2), each target
 //
 // where a text is its length in bytes (2) and its bytes. It makes the whole
 // trace each time that it is called.
@@ -339,6 +356,11 @@ func (i Item) appendCanonical(b []byte) []byte {
 		for _, r := range m.Recipients {
 			text(r)
 		}
+		return b
+	}
+	if j := i.Job; j != nil {
+		head('J', j.Number)
+		j.appendCanonical(text, func(n int) { b = binary.BigEndian.AppendUint16(b, uint16(n)) })
 		return b
 	}
 	a := i.Action

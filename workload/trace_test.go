@@ -33,17 +33,24 @@ func TestTraceOfASeedNeverChanges(t *testing.T) {
 		{11*time.Hour + 30*time.Second + 1, 90 * time.Second},
 	} {
 		tr := newTrace(t, w.From, w.Duration)
-		fmt.Fprintf(&b, "from %v for %v: %d messages, %d actions, sha256 %s\n", w.From, w.Duration, tr.Messages(), tr.Actions(), tr.SHA256())
+		fmt.Fprintf(&b, "from %v for %v: %d messages, %d actions, %d jobs, sha256 %s\n", w.From, w.Duration, tr.Messages(), tr.Actions(), tr.Jobs(), tr.SHA256())
 	}
-	shown := 0
+	shown, saved := 0, false
 	for item := range newTrace(t, 11*time.Hour, time.Minute).All() {
 		if m := item.Message; m != nil && shown < 8 {
 			shown++
 			fmt.Fprintf(&b, "message %d at %v legitimate %t from %s <%s> to %s\n", m.Number, m.At, m.Legitimate, m.Client, m.Sender, strings.Join(m.Recipients, " "))
 		}
-		if a := item.Action; a != nil && len(a.Saves) > 0 {
+		if j := item.Job; j != nil {
+			fmt.Fprintf(&b, "job %d at %v:", j.Number, j.At)
+			for _, c := range j.Changes {
+				fmt.Fprintf(&b, " %s of %s %s%s%v id %x", c.Action, c.Login, c.Account.Backend, c.Backend, c.Targets, c.ID)
+			}
+			fmt.Fprintln(&b)
+		}
+		if a := item.Action; a != nil && len(a.Saves) > 0 && !saved {
+			saved = true
 			fmt.Fprintf(&b, "action %d at %v of %s saves %v\n", a.Number, a.At, a.User, a.Saves)
-			break
 		}
 	}
 	golden.AssertBytes(t, b.Bytes(), "trace.golden", "every recorded trace would change with it")
@@ -71,6 +78,9 @@ func TestItemsDoNotDependOnTheOrderOfAsking(t *testing.T) {
 		}
 		if a := item.Action; a != nil && !reflect.DeepEqual(*a, other.Action(a.Number)) {
 			t.Fatalf("action %d alone is %+v, in its window %+v", a.Number, other.Action(a.Number), *a)
+		}
+		if j := item.Job; j != nil && !reflect.DeepEqual(*j, other.Job(j.Number)) {
+			t.Fatalf("job %d alone is %+v, in its window %+v", j.Number, other.Job(j.Number), *j)
 		}
 	}
 	if m := tr.Message(4_000_000); m.Recipients != nil {
@@ -114,7 +124,7 @@ func TestWindows(t *testing.T) {
 		if len(got) != len(want) || len(got) > 0 && !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %d items, want the %d of the whole that lie in it", row.sentence, len(got), len(want))
 		}
-		if n := tr.Messages() + tr.Actions(); n != int64(len(want)) {
+		if n := tr.Messages() + tr.Actions() + tr.Jobs(); n != int64(len(want)) {
 			t.Errorf("%s: counts %d items without making them, want %d", row.sentence, n, len(want))
 		}
 		if !slices.IsSortedFunc(got, func(a, b Item) int { return int(a.At - b.At) }) {
@@ -135,6 +145,9 @@ func TestDayHasExactlyTheModelsMessages(t *testing.T) {
 	}
 	if tr.Actions() != 70_000*3/2 {
 		t.Errorf("the day has %d webmail logins, want 1.5 for each of 70,000 accounts", tr.Actions())
+	}
+	if tr.Jobs() != 200 {
+		t.Errorf("the day has %d jobs on accounts, want 200", tr.Jobs())
 	}
 }
 
@@ -215,6 +228,9 @@ func TestShares(t *testing.T) {
 			if len(a.Saves) != 0 && int64(len(a.Saves)) != m.KeysPerSave {
 				t.Fatalf("action %d saves %d keys", a.Number, len(a.Saves))
 			}
+			continue
+		}
+		if item.Job != nil {
 			continue
 		}
 		msg := item.Message
@@ -377,6 +393,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"SpamRecipients", func(m *Model, _ *Population) { m.SpamRecipients = []int64{1} }},
 		{"PopularityOffset", func(m *Model, _ *Population) { m.PopularityOffset = -1 }},
 		{"LoginsPerMille", func(m *Model, _ *Population) { m.LoginsPerMille = -1 }},
+		{"JobsPerDay", func(m *Model, _ *Population) { m.JobsPerDay = -1 }},
 		{"KeysPerSave", func(m *Model, _ *Population) { m.KeysPerSave = 17 }},
 		{"Accounts", func(_ *Model, p *Population) { p.Accounts = 0 }},
 		{"Accounts", func(_ *Model, p *Population) { p.Accounts = 9 }}, // a message may have 10 recipients

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
@@ -118,16 +119,22 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const accounts, each = 2000, 6
+	const users, each = 2000, 6
 	now := time.Unix(1_000_000, 0)
 	var (
 		routes   []routing.Row
+		people   []accounts.Account
 		prefs    []preferences.Row
 		triplets []greylist.Row
 	)
-	for i := range accounts {
+	for i := range users {
 		user := fmt.Sprintf("user%06d", i)
 		routes = append(routes, routing.Row{Address: user + "@example.edu", Backend: fmt.Sprintf("cyrus%d", i%10)})
+		people = append(people, accounts.Account{
+			Login: user + "@example.edu", Aliases: []string{user + "@alias.example"}, FullName: "Üser", Affiliation: "student",
+			State: routing.StateMoving, Backend: "cyrus1", MovingTo: "cyrus2", QuotaMB: 500, Targets: []string{"me@home.example"}, KeepCopy: true,
+			NoGreylist: true, SpamThreshold: 33, Created: now, Changed: now.Add(time.Hour),
+		})
 		for k := range each {
 			prefs = append(prefs, preferences.Row{User: user, Key: fmt.Sprintf("key%d", k), Value: strings.Repeat("v", 10+20*k)})
 		}
@@ -149,6 +156,8 @@ func TestLoad(t *testing.T) {
 	}
 	for range 2 { // the second time replaces what the first has stored
 		timed("route", len(routes), func() error { return loader.LoadRoutes(t.Context(), routes) })
+		timed("account", len(people), func() error { return loader.LoadAccounts(t.Context(), people) })
+		timed("account_address", len(people), func() error { return nil }) // with them
 		timed("userprefs", len(prefs), func() error { return loader.LoadPreferences(t.Context(), prefs) })
 		timed("greylist", len(triplets), func() error { return loader.LoadTriplets(t.Context(), triplets) })
 	}
@@ -160,6 +169,14 @@ func TestLoad(t *testing.T) {
 	want := routing.Answer{Verdict: routing.Local, Backend: "cyrus7", Greylist: true, SpamThreshold: routing.DefaultSpamThreshold}
 	if err != nil || !reflect.DeepEqual(route, want) {
 		t.Errorf("route is %v, want %v (%v)", route, want, err)
+	}
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if a, err := accounts.NewSQL(conn).Account(t.Context(), people[7].Login); err != nil || !reflect.DeepEqual(a, people[7]) {
+		t.Errorf("account is %+v, want %+v (%v)", a, people[7], err)
 	}
 	read, err := preferences.SQL{DB: db}.Read(t.Context(), "user000007")
 	if err != nil || len(read) != each || read["key5"] != strings.Repeat("v", 110) {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -67,6 +68,35 @@ func (l *Loader) LoadRoutes(ctx context.Context, rows []routing.Row) error {
 		}
 	})
 }
+
+// LoadAccounts implements [reference.Loader].
+func (l *Loader) LoadAccounts(ctx context.Context, rows []accounts.Account) error {
+	const columns = "login, full_name, affiliation, state, backend, moving_to, quota_mb, targets, keep_copy, greylist, spam_threshold, created_s, changed_s"
+	err := load(ctx, l, "account", columns, rows, func(a accounts.Account) []any {
+		main := a.Rows()[0]
+		return []any{
+			[]byte(a.Login), []byte(a.FullName), []byte(a.Affiliation), a.State.String(), a.Backend, a.MovingTo, a.QuotaMB,
+			[]byte(routing.JoinTargets(a.Targets)), a.KeepCopy, !a.NoGreylist, main.Threshold(), a.Created.Unix(), a.Changed.Unix(),
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var others []otherAddress
+	for _, a := range rows {
+		for _, alias := range a.Aliases {
+			others = append(others, otherAddress{a.Login, alias})
+		}
+	}
+	return load(ctx, l, "account_address", "login, address", others, func(o otherAddress) []any {
+		return []any{[]byte(o.login), []byte(o.address)}
+	})
+}
+
+// otherAddress is a row of account_address, of an account that is valid.
+type otherAddress struct{ login, address string }
+
+func (otherAddress) Validate() error { return nil }
 
 // LoadPreferences implements [reference.Loader].
 func (l *Loader) LoadPreferences(ctx context.Context, rows []preferences.Row) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
@@ -130,6 +131,19 @@ func (s *session) Delete(ctx context.Context, user, key string) error {
 	ctx, cancel := bound(ctx, s.readTimeout)
 	defer cancel()
 	return s.named(s.store.Delete(ctx, user, key))
+}
+
+func (s *session) Change(ctx context.Context, c accounts.Change) error {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	return s.named(accounts.NewSQL(s.conn).Change(ctx, c))
+}
+
+func (s *session) Account(ctx context.Context, login string) (accounts.Account, error) {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	account, err := accounts.NewSQL(s.conn).Account(ctx, login)
+	return account, s.named(err)
 }
 
 // named adds the node to an error.

@@ -235,7 +235,10 @@ func sections(run *results.Run) []section {
 func operations(run *results.Run) section {
 	t := &table{left: 1, head: []string{"path", "count", "ok", "retried", "degraded", "failed", "unknown"}}
 	for _, path := range reference.Paths {
-		p := run.Paths[path.String()]
+		p, asked := run.Paths[path.String()]
+		if !asked {
+			continue
+		}
 		t.add(path.String(), count(p.Count), count(p.OK), count(p.Retried), count(p.Degraded), count(p.Failed), count(p.Unknown))
 	}
 	return section{title: "Operations", table: t}
@@ -244,7 +247,10 @@ func operations(run *results.Run) section {
 func responses(run *results.Run) section {
 	t := &table{left: 1, head: []string{"path", "p50", "p90", "p99", "p99.9", "max", "queue p99", "service p99"}}
 	for _, path := range reference.Paths {
-		p := run.Paths[path.String()]
+		p, asked := run.Paths[path.String()]
+		if !asked {
+			continue
+		}
 		if p.ResponseUS == nil {
 			t.add(path.String(), none, none, none, none, none, none, none)
 			continue
@@ -348,6 +354,9 @@ func rest(run *results.Run) section {
 	}
 	if wrong > 0 {
 		notes = append(notes, fmt.Sprintf("Answered wrongly: %s ops, counted as bad.", count(wrong)))
+	}
+	if e := run.End; e != nil && e.ChangesNotAsked > 0 {
+		notes = append(notes, fmt.Sprintf("Not asked, because a change before of the same account was refused or had no answer: %s changes.", count(e.ChangesNotAsked)))
 	}
 	if e := run.End; e != nil && e.ChecksNotAsked+e.SavesNotAsked > 0 {
 		notes = append(notes, fmt.Sprintf("Not asked, because an op before had no answer: %s greylist checks, %s preferences.",

@@ -29,7 +29,12 @@ type Cluster struct {
 // the options first.
 func Install(t testing.TB, name string, changes ...func(*schema.Options)) Cluster {
 	t.Helper()
-	shared := clustertest.Shared(t)
+	return InstallOn(t, clustertest.Shared(t), name, changes...)
+}
+
+// InstallOn is Install for a test that has the cluster already.
+func InstallOn(t testing.TB, shared *cluster.Cluster, name string, changes ...func(*schema.Options)) Cluster {
+	t.Helper()
 	c := Cluster{
 		Nodes:   shared.Topology().ByRole(topology.SQL),
 		Account: cluster.DefaultAccount(),

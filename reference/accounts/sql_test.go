@@ -1,0 +1,399 @@
+package accounts_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mailbench/mailbench/reference/accounts"
+	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
+	"github.com/mailbench/mailbench/reference/schema/schematest"
+	"github.com/mailbench/mailbench/reference/sqlnode"
+)
+
+// open returns a connection pool to each SQL node.
+func open(t *testing.T, c schematest.Cluster) (nodes []accounts.Node) {
+	t.Helper()
+	for i, address := range c.Addresses {
+		db := sqlnode.Open(address, c.Account)
+		t.Cleanup(func() { _ = db.Close() })
+		nodes = append(nodes, accounts.Node{Name: c.Nodes[i].Name, DB: db})
+	}
+	return nodes
+}
+
+func manager(t *testing.T, nodes []accounts.Node) *accounts.Nodes {
+	t.Helper()
+	m, err := accounts.NewNodes(nodes, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// ids gives a change after another its id and time.
+type ids struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (i *ids) stamp(c accounts.Change) accounts.Change {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.n++
+	c.ID, c.At = [16]byte{15: byte(i.n), 14: byte(i.n >> 8), 13: byte(i.n >> 16)}, then.Add(time.Duration(i.n)*time.Second)
+	return c
+}
+
+// TestChanges makes every change through one SQL node and looks at all of it
+// through the other, at once.
+func TestChanges(t *testing.T) {
+	c := schematest.Install(t, "accounts")
+	nodes := open(t, c)
+	m := manager(t, nodes)
+	other := nodes[len(nodes)-1].DB
+	prefs := preferences.SQL{DB: other}
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	reader := accounts.NewSQL(conn)
+
+	const longName = 116 // with @example.edu 128 bytes
+	var (
+		ada      = "o'brien\xff`é@example.edu" // quotes, and what is not UTF-8
+		king     = strings.Repeat("k", longName) + "@example.edu"
+		stamps   ids
+		world    = map[string]accounts.Account{}
+		everyKey = map[string]string{"theme": "\x00\xff'\\", "signature": strings.Repeat("s", preferences.MaxStored)}
+	)
+	for key, value := range everyKey {
+		if err := prefs.Set(t.Context(), ada, key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := prefs.Set(t.Context(), "taken@example.edu", "theme", "dark"); err != nil {
+		t.Fatal(err)
+	}
+	type change = accounts.Change
+	for _, step := range []struct {
+		sentence string
+		change   change
+		want     error
+		route    string // an address, and what one step of its routing is then
+		verdict  routing.Verdict
+	}{
+		{"an account comes with its aliases", change{Action: accounts.Create, Login: ada, Account: accounts.Account{
+			FullName: "Ada O'Brien \\ née Byron", Affiliation: "faculty", Backend: "cyrus1", QuotaMB: 500,
+			Aliases: []string{"a.l@example.edu", "countess@example.edu"},
+		}}, nil, "a.l@example.edu", routing.Redirect},
+		{"its name is given once", change{Action: accounts.Create, Login: ada, Account: accounts.Account{Backend: "cyrus2"}}, accounts.ErrExists, ada, routing.Local},
+		{"a second account", change{Action: accounts.Create, Login: "ben@example.edu", Account: accounts.Account{Backend: "cyrus2"}}, nil, "ben@example.edu", routing.Local},
+		{"an alias of somebody else is taken", change{Action: accounts.AddAlias, Login: "ben@example.edu", Alias: "a.l@example.edu"}, accounts.ErrExists, "a.l@example.edu", routing.Redirect},
+		{"and is no login", change{Action: accounts.Rename, Login: "ben@example.edu", NewLogin: "a.l@example.edu"}, accounts.ErrExists, "ben@example.edu", routing.Local},
+		{"nor comes it with a new account", change{Action: accounts.Create, Login: "carl@example.edu", Account: accounts.Account{Backend: "cyrus1", Aliases: []string{"a.l@example.edu"}}}, accounts.ErrExists, "carl@example.edu", routing.Unknown},
+		{"a domain's row is nobody's", change{Action: accounts.Create, Login: "dan@example.edu", Account: accounts.Account{Backend: "cyrus1"}}, nil, "dan@example.edu", routing.Local},
+		{"an alias is added", change{Action: accounts.AddAlias, Login: ada, Alias: "byron@example.edu"}, nil, "byron@example.edu", routing.Redirect},
+		{"an alias goes", change{Action: accounts.RemoveAlias, Login: ada, Alias: "countess@example.edu"}, nil, "countess@example.edu", routing.Unknown},
+		{"an alias that is not there does not go", change{Action: accounts.RemoveAlias, Login: ada, Alias: "countess@example.edu"}, accounts.ErrNotFound, ada, routing.Local},
+		{"a forward with a copy", change{Action: accounts.SetForward, Login: ada, Targets: []string{"me@home.example", "\xfe@x.example"}, KeepCopy: true}, nil, ada, routing.Redirect},
+		{"the same forward again", change{Action: accounts.SetForward, Login: ada, Targets: []string{"me@home.example", "\xfe@x.example"}, KeepCopy: true}, nil, ada, routing.Redirect},
+		{"a forward without a copy", change{Action: accounts.SetForward, Login: ada, Targets: []string{"me@home.example"}}, nil, ada, routing.Redirect},
+		{"no forward", change{Action: accounts.SetForward, Login: ada}, nil, ada, routing.Local},
+		{"a suspension", change{Action: accounts.Suspend, Login: ada}, nil, "byron@example.edu", routing.Suspended},
+		{"is not repeated", change{Action: accounts.Suspend, Login: ada}, accounts.ErrState, ada, routing.Suspended},
+		{"and ends", change{Action: accounts.Resume, Login: ada}, nil, "byron@example.edu", routing.Redirect},
+		{"a move begins", change{Action: accounts.BeginMove, Login: ada, Backend: "cyrus7"}, nil, ada, routing.Moving},
+		{"its aliases lead to the deferral", change{Action: accounts.AddAlias, Login: ada, Alias: "lord@example.edu"}, nil, "lord@example.edu", routing.Redirect},
+		{"it is given up", change{Action: accounts.AbortMove, Login: ada}, nil, ada, routing.Local},
+		{"it begins again", change{Action: accounts.BeginMove, Login: ada, Backend: "cyrus7"}, nil, ada, routing.Moving},
+		{"it ends", change{Action: accounts.FinishMove, Login: ada}, nil, ada, routing.Local},
+		{"preferences of the new name are not mixed with", change{Action: accounts.Rename, Login: ada, NewLogin: "taken@example.edu"}, accounts.ErrExists, "taken@example.edu", routing.Unknown},
+		{"a rename that keeps the old name", change{Action: accounts.Rename, Login: ada, NewLogin: king, KeepOld: true}, nil, ada, routing.Redirect},
+		{"a rename back drops the new name", change{Action: accounts.Rename, Login: king, NewLogin: ada}, nil, king, routing.Unknown},
+		{"a rename to an alias", change{Action: accounts.Rename, Login: ada, NewLogin: "byron@example.edu"}, nil, "byron@example.edu", routing.Local},
+		{"the old name is nobody's", change{Action: accounts.Suspend, Login: ada}, accounts.ErrNotFound, ada, routing.Unknown},
+		{"an account is closed", change{Action: accounts.Close, Login: "byron@example.edu"}, nil, "lord@example.edu", routing.Closed},
+		{"for good", change{Action: accounts.Resume, Login: "byron@example.edu"}, accounts.ErrState, "byron@example.edu", routing.Closed},
+	} {
+		before := rows(t, other)
+		step.change = stamps.stamp(step.change)
+		err := m.Change(t.Context(), step.change)
+		if !errors.Is(err, step.want) {
+			t.Fatalf("%s: got %v, want %v", step.sentence, err, step.want)
+		}
+		if err == nil {
+			apply(t, world, step.change)
+			if err := m.Change(t.Context(), step.change); err != nil {
+				t.Errorf("%s: the same change again: %v", step.sentence, err)
+			}
+		} else if after := rows(t, other); !maps.Equal(before, after) {
+			t.Errorf("%s: what was refused has changed %v into %v", step.sentence, before, after)
+		}
+		answer, err := (routing.SQL{DB: other}).Route(t.Context(), step.route)
+		if err != nil || answer.Verdict != step.verdict && !(step.verdict == routing.Unknown && answer.Verdict == routing.Foreign) {
+			t.Errorf("%s: %s is %v, want %s (%v)", step.sentence, step.route, answer, step.verdict, err)
+		}
+		whole(t, other, world)
+		if t.Failed() {
+			t.Fatalf("that was after: %s", step.sentence)
+		}
+		for login, want := range world {
+			if got, err := reader.Account(t.Context(), login); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: account is read as\n%+v, want\n%+v (%v)", step.sentence, got, want, err)
+			}
+		}
+	}
+	if got, err := prefs.Read(t.Context(), "byron@example.edu"); err != nil || !maps.Equal(got, everyKey) {
+		t.Errorf("three renames later the preferences are %.100q (%v)", got, err)
+	}
+	if got, err := prefs.Read(t.Context(), ada); err != nil || len(got) != 0 {
+		t.Errorf("the old name still has preferences: %.100q (%v)", got, err)
+	}
+	if _, err := m.Account(t.Context(), "nobody@example.edu"); !errors.Is(err, accounts.ErrNotFound) {
+		t.Errorf("nobody's account: %v", err)
+	}
+	if _, err := m.Account(t.Context(), "nobody"); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("an account whose name is no address: %v", err)
+	}
+
+	reused := stamps.stamp(change{Action: accounts.Suspend, Login: "ben@example.edu"})
+	reused.ID = [16]byte{15: 1}
+	if err := m.Change(t.Context(), reused); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("an id that another change has used: %v", err)
+	}
+	if _, err := other.Exec("DELETE FROM route WHERE address = 'ben@example.edu'"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Change(t.Context(), stamps.stamp(change{Action: accounts.Suspend, Login: "ben@example.edu"})); err == nil || !strings.Contains(err.Error(), `route "ben@example.edu"`) {
+		t.Errorf("a route that is missing is not noticed: %v", err)
+	}
+	if a, err := m.Account(t.Context(), "ben@example.edu"); err != nil || a.State != routing.Active {
+		t.Errorf("a change that failed has left %+v (%v)", a, err)
+	}
+	if got := m.Stats(); got.Unsettled != 0 {
+		t.Errorf("on a whole cluster %+v", got)
+	}
+}
+
+// TestConcurrentChanges has both SQL nodes change the same few accounts at once.
+func TestConcurrentChanges(t *testing.T) {
+	c := schematest.Install(t, "accountrace")
+	nodes := open(t, c)
+	const workers, each = 4, 60
+	var (
+		stamps ids
+		work   sync.WaitGroup
+		mu     sync.Mutex
+		counts = map[string]int{}
+	)
+	for w := range workers {
+		// Half of them prefer the first node, half the last one.
+		preferred := slices.Clone(nodes)
+		if w%2 == 1 {
+			slices.Reverse(preferred)
+		}
+		m := manager(t, preferred)
+		work.Go(func() {
+			r := newRand(uint64(w))
+			for n := range each {
+				change := stamps.stamp(randomChange(r, n, 6))
+				if change.Validate() != nil {
+					continue
+				}
+				verdict, err := accounts.VerdictOf(m.Change(t.Context(), change))
+				if err != nil && !errors.Is(err, fs.ErrInvalid) {
+					t.Error(err)
+				}
+				mu.Lock()
+				counts[verdict.String()]++
+				mu.Unlock()
+			}
+		})
+	}
+	work.Wait()
+	t.Logf("verdicts: %v", counts)
+	if counts["changed"] == 0 || counts["exists"] == 0 {
+		t.Errorf("the changes did not meet each other: %v", counts)
+	}
+	whole(t, nodes[0].DB, stored(t, nodes[0].DB))
+}
+
+// apply makes a change that was acknowledged in the model, which must allow it.
+func apply(t *testing.T, world map[string]accounts.Account, c accounts.Change) {
+	t.Helper()
+	var before *accounts.Account
+	if a, ok := world[c.Login]; ok {
+		before = &a
+	}
+	after, err := accounts.Apply(before, c)
+	if err != nil {
+		t.Errorf("the database has made a change that the model refuses: %v", err)
+		return
+	}
+	delete(world, c.Login)
+	world[after.Login] = after
+}
+
+// rows are the full tables, one text a row.
+func rows(t *testing.T, db *sql.DB) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	for _, table := range []string{"account", "account_address", "route", "account_change"} {
+		read(t, db, "SELECT * FROM "+table, func(columns []string) { all[table+": "+strings.Join(columns, "|")]++ })
+	}
+	return all
+}
+
+func read(t *testing.T, db *sql.DB, query string, row func(columns []string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		columns, into := make([]string, len(names)), make([]any, len(names))
+		for i := range columns {
+			into[i] = &columns[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			t.Fatal(err)
+		}
+		row(columns)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stored are all accounts as their own tables have them.
+func stored(t *testing.T, db *sql.DB) map[string]accounts.Account {
+	t.Helper()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var logins []string
+	read(t, db, "SELECT login FROM account", func(columns []string) { logins = append(logins, columns[0]) })
+	world := map[string]accounts.Account{}
+	for _, login := range logins {
+		a, err := accounts.NewSQL(conn).Account(t.Context(), login)
+		if err != nil {
+			t.Fatal(err)
+		}
+		world[login] = a
+	}
+	return world
+}
+
+// whole compares the full tables with what the accounts of the world must have
+// there: no row less, none more.
+func whole(t *testing.T, db *sql.DB, world map[string]accounts.Account) {
+	t.Helper()
+	var wantAccounts, wantAddresses, wantRoutes, gotAccounts, gotAddresses, gotRoutes []string
+	flag := func(b bool) string {
+		if b {
+			return "1"
+		}
+		return "0"
+	}
+	for login, a := range world {
+		wantAccounts = append(wantAccounts, fmt.Sprintf("%q %s %s", login, a.State, a.Backend))
+		for _, alias := range a.Aliases {
+			wantAddresses = append(wantAddresses, fmt.Sprintf("%q %q", login, alias))
+		}
+		for _, r := range a.Rows() {
+			wantRoutes = append(wantRoutes, fmt.Sprintf("%q %s %s %s %q %s %s %d", r.Address, r.Kind, r.State, r.Backend,
+				routing.JoinTargets(r.Targets), flag(r.KeepCopy), flag(!r.NoGreylist), r.Threshold()))
+		}
+	}
+	read(t, db, "SELECT login, state, backend FROM account", func(c []string) {
+		gotAccounts = append(gotAccounts, fmt.Sprintf("%q %s %s", c[0], c[1], c[2]))
+	})
+	read(t, db, "SELECT login, address FROM account_address", func(c []string) {
+		gotAddresses = append(gotAddresses, fmt.Sprintf("%q %q", c[0], c[1]))
+	})
+	read(t, db, "SELECT address, kind, state, backend, targets, keep_copy, greylist, spam_threshold FROM route", func(c []string) {
+		gotRoutes = append(gotRoutes, fmt.Sprintf("%q %s %s %s %q %s %s %s", c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]))
+	})
+	for _, table := range []struct {
+		name      string
+		got, want []string
+	}{{"account", gotAccounts, wantAccounts}, {"account_address", gotAddresses, wantAddresses}, {"route", gotRoutes, wantRoutes}} {
+		slices.Sort(table.got)
+		slices.Sort(table.want)
+		if slices.Equal(table.got, table.want) {
+			continue
+		}
+		for _, row := range table.got {
+			if !slices.Contains(table.want, row) {
+				t.Errorf("%s has a row that is no account's: %s", table.name, row)
+			}
+		}
+		for _, row := range table.want {
+			if !slices.Contains(table.got, row) {
+				t.Errorf("%s lacks a row: %s", table.name, row)
+			}
+		}
+	}
+}
+
+// TestCost counts what accounts.sql says of the price of a change.
+func TestCost(t *testing.T) {
+	c := schematest.Install(t, "accountcost")
+	conn, err := open(t, c)[0].DB.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	trips := func() (n int) {
+		var name string
+		err := conn.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE 'Ndb_api_wait_exec_complete_count_session'").Scan(&name, &n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var stamps ids
+	s := accounts.NewSQL(conn)
+	const login = "ada@example.edu"
+	for _, row := range []struct {
+		sentence string
+		change   accounts.Change
+		want     int
+	}{
+		{"a new account", accounts.Change{Action: accounts.Create, Login: login, Account: accounts.Account{Backend: "cyrus1"}}, 5},
+		{"a suspension", accounts.Change{Action: accounts.Suspend, Login: login}, 5},
+		{"its end", accounts.Change{Action: accounts.Resume, Login: login}, 5},
+		{"an alias", accounts.Change{Action: accounts.AddAlias, Login: login, Alias: "a@example.edu"}, 6},
+		{"a suspension of an account with an alias", accounts.Change{Action: accounts.Suspend, Login: login}, 6},
+		{"a rename that keeps the old name", accounts.Change{Action: accounts.Rename, Login: login, NewLogin: "king@example.edu", KeepOld: true}, 11},
+	} {
+		before := trips()
+		if err := s.Change(t.Context(), stamps.stamp(row.change)); err != nil {
+			t.Fatal(err)
+		}
+		if n := trips() - before; n != row.want {
+			t.Errorf("%s takes %d round trips to the data nodes, want %d", row.sentence, n, row.want)
+		}
+	}
+}
