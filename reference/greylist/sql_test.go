@@ -92,9 +92,9 @@ func TestProcedure(t *testing.T) {
 		{"noauto", func(p *greylist.Policy) { p.AutoWhitelist = 0 }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			policy, m, change := greylist.DefaultPolicy(), (*greylist.Matcher)(nil), func(o *schema.Options) { o.Greylist = nil }
+			policy, m := greylist.DefaultPolicy(), (*greylist.Matcher)(nil)
 			c.change(&policy)
-			change = func(o *schema.Options) { o.Greylist, o.Whitelist = &policy, &greylist.Whitelist{} }
+			change := func(o *schema.Options) { o.Greylist, o.Whitelist = &policy, &greylist.Whitelist{} }
 			if c.lists {
 				m = matcher
 				change = func(o *schema.Options) { o.Greylist, o.Whitelist = &policy, &whitelist }

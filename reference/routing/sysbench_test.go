@@ -84,6 +84,7 @@ func BenchmarkBesideSysbench(b *testing.B) {
 		routers = append(routers, routing.SQL{DB: c.Conn(b, i%len(c.Addresses))})
 	}
 	goClient := func() float64 {
+		ask := context.WithoutCancel(b.Context()) // sysbench cannot be interrupted either
 		ctx, stop := context.WithTimeout(b.Context(), turn)
 		defer stop()
 		var (
@@ -94,7 +95,7 @@ func BenchmarkBesideSysbench(b *testing.B) {
 		for i, router := range routers {
 			work.Go(func() {
 				for n := i; ctx.Err() == nil; n += 7919 { // a prime, so that all rows are read
-					a, err := router.Route(b.Context(), routes[n%rows].Address)
+					a, err := router.Route(ask, routes[n%rows].Address)
 					if err != nil || a.Verdict != routing.Local {
 						b.Errorf("route of %s: %v (%v)", routes[n%rows].Address, a.Verdict, err)
 						return
