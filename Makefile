@@ -53,6 +53,23 @@ lint: ## gofmt, go vet, staticcheck
 bench: ## the benchmarks that docs/benchmarks.md quotes
 	$(GO) test -short -run '^$$' -bench . -benchmem -cpu 1 ./workload ./results
 
+# Results are printed; nothing else should run on the machine meanwhile.
+.PHONY: peers
+peers: image programs ## the reference paths beside Postgrey and sysbench, on a real cluster
+	@$(BIN) cluster down --name test >/dev/null
+	@status=0; for package in greylist routing preferences; do \
+	    $(GO) test -run '^$$' -bench 'Price|Beside|Memory|PreferenceValue' -timeout 30m ./reference/$$package || status=$$?; \
+	  done; $(BIN) cluster down --name test || status=$$?; exit $$status
+
+REQUESTS ?= 1000000
+SEED     ?= $(shell date +%s)
+
+.PHONY: differential
+differential: image programs ## a long differential test of greylisting: REQUESTS=1000000 SEED=now
+	@status=0; $(GO) test -count=1 -v -run TestDifferentialPostgrey -timeout 120m ./reference/greylist \
+	    -differential.requests $(REQUESTS) -differential.seed $(SEED) || status=$$?; \
+	  $(BIN) cluster down --name test || status=$$?; exit $$status
+
 .PHONY: clean
 clean: ## remove what was compiled, and what crashed runs left in the engine
 	-@test -x $(BIN) && $(BIN) heal
