@@ -135,13 +135,16 @@ func good(s *workload.Sample) bool {
 	return (s.Outcome == workload.OK || s.Outcome == workload.Retried) && !wrong(s)
 }
 
-// wrong says whether an answer cannot be right, whatever the message: an address
-// that was accepted at RCPT does not cease to be before the delivery, and every
-// account has preferences from the start.
+// wrong says whether an answer cannot be right, whatever the message: a workload
+// has mail for our own domain only, an address that was accepted at RCPT does not
+// cease to be before the delivery, and every account has preferences from the
+// start.
 func wrong(s *workload.Sample) bool {
 	switch s.Operation {
+	case reference.Route:
+		return routing.Verdict(s.Answer) == routing.Foreign
 	case reference.RouteDelivery:
-		return routing.Verdict(s.Answer) == routing.Unknown
+		return routing.Verdict(s.Answer) == routing.Unknown || routing.Verdict(s.Answer) == routing.Foreign
 	case reference.ReadPreferences:
 		return preferences.Verdict(s.Answer) == preferences.Empty
 	default:

@@ -491,8 +491,10 @@ func TestWrongAnswersAreBad(t *testing.T) {
 	}{
 		{reference.Route, uint8(routing.Unknown)}, // a guessed address: right
 		{reference.Route, uint8(routing.Local)},
+		{reference.Route, uint8(routing.Foreign)}, // the domain's row is gone: wrong
 		{reference.RouteDelivery, uint8(routing.Local)},
 		{reference.RouteDelivery, uint8(routing.Unknown)}, // accepted a moment ago: wrong
+		{reference.RouteDelivery, uint8(routing.Foreign)}, // as well
 		{reference.ReadPreferences, uint8(preferences.Found)},
 		{reference.ReadPreferences, uint8(preferences.Empty)}, // every account has some: wrong
 	} {
@@ -511,12 +513,12 @@ func TestWrongAnswersAreBad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if run.Paths["routing"].Wrong != 1 || run.Paths["preferences"].Wrong != 1 || run.BadOps != 2 {
-		t.Errorf("wrong on routing %d, on preferences %d, bad %d; want 1, 1, 2",
+	if run.Paths["routing"].Wrong != 3 || run.Paths["preferences"].Wrong != 1 || run.BadOps != 4 {
+		t.Errorf("wrong on routing %d, on preferences %d, bad %d; want 3, 1, 4",
 			run.Paths["routing"].Wrong, run.Paths["preferences"].Wrong, run.BadOps)
 	}
-	if o := run.Objectives[0]; o.Good != 3 || o.Bad != 1 {
-		t.Errorf("objective: %d good, %d bad; want 3, 1", o.Good, o.Bad)
+	if o := run.Objectives[0]; o.Good != 3 || o.Bad != 3 {
+		t.Errorf("objective: %d good, %d bad; want 3, 3", o.Good, o.Bad)
 	}
 	if run.End.ReplayEnd != end.ReplayEnd {
 		t.Errorf("the end says %+v, want %+v", run.End.ReplayEnd, end.ReplayEnd)

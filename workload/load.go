@@ -37,7 +37,7 @@ func Load(ctx context.Context, loader reference.Loader, p Population, now time.T
 		progress = func(LoadProgress) {}
 	}
 	accounts := int64(p.Accounts)
-	if err := loadTable(ctx, "routes", accounts, p.Routes(), loader.LoadRoutes, workers, progress); err != nil {
+	if err := loadTable(ctx, "routes", 1+accounts, p.Routes(), loader.LoadRoutes, workers, progress); err != nil {
 		return err
 	}
 	if err := loadTable(ctx, "preferences", accounts*storedOptions, p.PreferenceRows(), loader.LoadPreferences, workers, progress); err != nil {

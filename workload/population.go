@@ -96,9 +96,13 @@ func (p Population) Backend(i int) string {
 	return p.Backends[d.below(len(p.Backends))]
 }
 
-// Routes yields each account's address and backend.
+// Routes yields the row of the domain, so that a guessed address is unknown in
+// it and the domain not foreign, and then each account's address and backend.
 func (p Population) Routes() iter.Seq[routing.Row] {
 	return func(yield func(routing.Row) bool) {
+		if !yield(routing.DomainRow(p.Domain)) {
+			return
+		}
 		for i := range p.Accounts {
 			if !yield(routing.Row{Address: p.Address(i), Backend: p.Backend(i)}) {
 				return

@@ -350,8 +350,8 @@ func (s *session) recipient(ctx context.Context, offset time.Duration, i int, ad
 		s.replay.counters.checksNotAsked.Add(1)
 		return false, true // 451: the peer will come back
 	}
-	if verdict == routing.Unknown {
-		return false, true // 550
+	if !verdict.Accepts() {
+		return false, true // 550, or 451 for a mailbox that is moving
 	}
 	now := s.replay.Day.Add(m.At)
 	grey, outcome, asked := s.op(ctx, offset+recipientStep/2, i, reference.CheckGreylist, func(ctx context.Context, target reference.Session) (uint8, error) {

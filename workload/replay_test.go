@@ -86,6 +86,10 @@ func (s *fakeSession) Set(ctx context.Context, _, _, _ string) error {
 	return s.do(ctx, reference.SetPreference)
 }
 
+func (s *fakeSession) Delete(context.Context, string, string) error {
+	return errors.New("fake: the replay deletes no preference")
+}
+
 func (s *fakeSession) Close() error {
 	s.note("close %d", s.node)
 	s.mu.Lock()
@@ -720,6 +724,7 @@ func (nullTarget) Check(context.Context, greylist.Request) (greylist.Answer, err
 }
 func (nullTarget) Read(context.Context, string) (map[string]string, error) { return nil, nil }
 func (nullTarget) Set(context.Context, string, string, string) error       { return nil }
+func (nullTarget) Delete(context.Context, string, string) error            { return nil }
 func (nullTarget) Close() error                                            { return nil }
 
 type discard struct{}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
 	"gotest.tools/v3/golden"
 )
 
@@ -299,13 +300,23 @@ func TestRecipientsOfAMessageDiffer(t *testing.T) {
 
 func TestPopulationRows(t *testing.T) {
 	p := Population{Seed: 3, Accounts: 5000, Domain: DefaultDomain, Backends: BackendNames(10)}
-	addresses, backends := map[string]bool{}, map[string]int{}
+	addresses, backends, domains := map[string]bool{}, map[string]int{}, 0
 	for r := range p.Routes() {
+		if r.Kind == routing.Domain {
+			domains++
+			if r.Address != "@"+p.Domain || len(r.Targets) > 0 {
+				t.Errorf("the domain's row is %+v, so that guessed addresses are not unknown", r)
+			}
+			continue
+		}
 		addresses[r.Address] = true
 		backends[r.Backend]++
 		if r.Address != strings.ToLower(r.Address) || len(r.Address) > preferences.MaxUser {
 			t.Fatalf("address %q is not lower case or too long", r.Address)
 		}
+	}
+	if domains != 1 {
+		t.Errorf("%d rows of domains, want that of the one domain", domains)
 	}
 	if len(addresses) != p.Accounts {
 		t.Errorf("%d different addresses for %d accounts", len(addresses), p.Accounts)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 )
 
@@ -14,7 +15,7 @@ type Querier interface {
 }
 
 // SQL asks the procedure greylist_check (reference/schema/greylist.sql), which
-// follows DefaultPolicy.
+// follows the policy and the whitelist that it was installed with.
 type SQL struct {
 	DB Querier
 }
@@ -38,47 +39,68 @@ func (s SQL) Check(ctx context.Context, r Request) (Answer, error) {
 // call sends bytes, not strings: the driver then marks each value _binary, so
 // that no character set changes or refuses it on its way.
 func (s SQL) call(ctx context.Context, r Request) (Answer, error) {
-	rows, err := s.DB.QueryContext(ctx, "CALL greylist_check(?, ?, ?, ?)",
-		[]byte(r.Client.String()), []byte(r.Sender), []byte(r.Recipient), r.Now.Unix())
+	var (
+		verdict       string
+		wait, delayed int64
+	)
+	err := s.row(ctx, []any{&verdict, &wait, &delayed}, "CALL greylist_check(?, ?, ?, ?, ?)",
+		[]byte(r.Client.String()), []byte(r.ClientName), []byte(r.Sender), []byte(r.Recipient), r.Now.Unix())
 	if err != nil {
 		return Answer{}, err
 	}
+	for v := New; v <= RecipientListed; v++ {
+		if verdict == v.String() {
+			return Answer{Verdict: v, Wait: time.Duration(wait) * time.Second, Delayed: time.Duration(delayed) * time.Second}, nil
+		}
+	}
+	return Answer{}, errors.New("greylist_check returned the unknown verdict " + verdict)
+}
+
+// MaxExpireBatch bounds what Expire takes.
+const MaxExpireBatch = 10_000
+
+// Expire has the procedure greylist_expire forget what is too old at now, batch
+// rows a transaction, and returns how many rows it forgot. After an error some
+// may be forgotten; calling again goes on.
+func (s SQL) Expire(ctx context.Context, now time.Time, batch int) (deleted int64, err error) {
+	err = validTime("time", now)
+	if err == nil && (batch < 1 || batch > MaxExpireBatch) {
+		err = fmt.Errorf("a batch has %d rows, 1 to %d are possible: %w", batch, MaxExpireBatch, fs.ErrInvalid)
+	}
+	if err == nil {
+		err = s.row(ctx, []any{&deleted}, "CALL greylist_expire(?, ?)", now.Unix(), batch)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("greylist expire: %w", err)
+	}
+	return deleted, nil
+}
+
+// row calls a procedure that returns one row in one result set. The reply is
+// read to its end: an error after the row shows only there.
+func (s SQL) row(ctx context.Context, columns []any, call string, args ...any) error {
+	rows, err := s.DB.QueryContext(ctx, call, args...)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
-	// The reply is read to its end: an error after the row shows only there.
-	var answers []Answer
+	found := 0
 	for {
 		for rows.Next() {
-			a, err := scan(rows)
-			if err != nil {
-				return Answer{}, err
+			if err := rows.Scan(columns...); err != nil {
+				return err
 			}
-			answers = append(answers, a)
+			found++
 		}
 		if !rows.NextResultSet() {
 			break
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return Answer{}, err
+		return err
 	}
-	if len(answers) != 1 {
-		return Answer{}, fmt.Errorf("greylist_check returned %d rows instead of one; verify the procedure on this SQL node", len(answers))
+	if found != 1 {
+		return fmt.Errorf("%s returned %d rows instead of one; verify the procedure on this SQL node", call, found)
 	}
-	return answers[0], nil
-}
-
-func scan(rows *sql.Rows) (Answer, error) {
-	var (
-		verdict string
-		wait    int64
-	)
-	if err := rows.Scan(&verdict, &wait); err != nil {
-		return Answer{}, err
-	}
-	for _, v := range [...]Verdict{New, Early, Pass} {
-		if verdict == v.String() {
-			return Answer{Verdict: v, Wait: time.Duration(wait) * time.Second}, nil
-		}
-	}
-	return Answer{}, errors.New("greylist_check returned the unknown verdict " + verdict)
+	return nil
 }

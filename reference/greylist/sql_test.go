@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"sync"
@@ -18,12 +17,12 @@ import (
 
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
+	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/schema/schematest"
-	"github.com/mailbench/mailbench/reference/sqlnode"
 )
 
 func TestCheckReadsTheWholeReply(t *testing.T) {
-	row := [][]driver.Value{{"early", int64(17)}}
+	row := [][]driver.Value{{"early", int64(17), int64(0)}}
 	late := &mysql.MySQLError{Number: 1297, Message: "Got temporary error 4010 'x' from NDBCLUSTER"}
 	for _, c := range []struct {
 		sentence string
@@ -37,7 +36,7 @@ func TestCheckReadsTheWholeReply(t *testing.T) {
 		{"no row is no answer", []schematest.Set{{}}, greylist.Answer{}, nil},
 		{"two rows are none", []schematest.Set{{Rows: append(row, row...)}}, greylist.Answer{}, nil},
 		{"two result sets are none", []schematest.Set{{Rows: row}, {Rows: row}}, greylist.Answer{}, nil},
-		{"an unknown verdict is none", []schematest.Set{{Rows: [][]driver.Value{{"maybe", int64(0)}}}}, greylist.Answer{}, nil},
+		{"an unknown verdict is none", []schematest.Set{{Rows: [][]driver.Value{{"maybe", int64(0), int64(0)}}}}, greylist.Answer{}, nil},
 	} {
 		fake := schematest.Fake{Sets: c.sets}
 		db := fake.DB()
@@ -59,63 +58,114 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// TestProcedure asks the procedure and the decision model the same, in a random
-// walk over a few triplets and the times that matter.
+// lists compiles the whitelists that the requests are made for.
+func lists(t testing.TB) (greylist.Whitelist, *greylist.Matcher) {
+	t.Helper()
+	var w greylist.Whitelist
+	if err := errors.Join(
+		w.ReadClients("clients", strings.NewReader(testClients)),
+		w.ReadRecipients("recipients", strings.NewReader(testRecipients))); err != nil {
+		t.Fatal(err)
+	}
+	m, err := w.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, m
+}
+
+// TestProcedure asks the procedure and the decision model the same, request by
+// request, and compares what is stored at the end.
 func TestProcedure(t *testing.T) {
-	c := schematest.Install(t, "greylist")
-	var checkers []greylist.SQL
-	for i := range c.Addresses {
-		checkers = append(checkers, greylist.SQL{DB: pinned(t, c, i)})
+	whitelist, matcher := lists(t)
+	for _, c := range []struct {
+		name   string
+		change func(*greylist.Policy)
+		lists  bool
+	}{
+		{"default", func(*greylist.Policy) {}, true},
+		{"postgrey131", func(p *greylist.Policy) { p.Profile = greylist.Postgrey131 }, false},
+		{"options", func(p *greylist.Policy) {
+			p.Delay, p.RetryWindow, p.MaxAge = 299*time.Second, time.Hour, 24*time.Hour
+			p.AutoWhitelist, p.IPv4Bits, p.IPv6Bits = 2, 32, 128
+		}, true},
+		{"noauto", func(p *greylist.Policy) { p.AutoWhitelist = 0 }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			policy, m, change := greylist.DefaultPolicy(), (*greylist.Matcher)(nil), func(o *schema.Options) { o.Greylist = nil }
+			c.change(&policy)
+			change = func(o *schema.Options) { o.Greylist, o.Whitelist = &policy, &greylist.Whitelist{} }
+			if c.lists {
+				m = matcher
+				change = func(o *schema.Options) { o.Greylist, o.Whitelist = &policy, &whitelist }
+			}
+			cluster := schematest.Install(t, "greylist_"+c.name, change)
+			model := greylist.NewMemory(policy, m)
+			var checkers []greylist.SQL
+			for i := range cluster.Addresses {
+				checkers = append(checkers, greylist.SQL{DB: cluster.Conn(t, i)})
+			}
+			answers := map[greylist.Verdict]int{}
+			source := newRequests(1, 0)
+			for i := range 3000 {
+				r := source.next()
+				want, err := model.Check(t.Context(), r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := checkers[i%len(checkers)].Check(t.Context(), r)
+				if err != nil || got != want {
+					t.Fatalf("request %d, %+v: got %v (%v), want %v", i, r, got, err, want)
+				}
+				answers[want.Verdict]++
+			}
+			compare(t, cluster, model)
+			t.Logf("answers: %v, %d rows", answers, len(model.Rows))
+			for _, v := range []greylist.Verdict{greylist.New, greylist.Early, greylist.Pass} {
+				if answers[v] < 100 {
+					t.Errorf("%v was met only %d times: it proves little", v, answers[v])
+				}
+			}
+			if (answers[greylist.AutoWhitelisted] > 0) != (policy.AutoWhitelist > 0) || (answers[greylist.ClientListed] > 20 && answers[greylist.RecipientListed] > 20) != c.lists {
+				t.Errorf("the whitelists were not met as they should: %v", answers)
+			}
+
+			for _, later := range []time.Duration{0, policy.RetryWindow, policy.MaxAge} {
+				now := time.Unix(source.base, 0).Add(later)
+				before := len(model.Rows)
+				want := model.Expire(now.Unix())
+				got, err := checkers[0].Expire(t.Context(), now, 100)
+				if err != nil || got != int64(want) {
+					t.Errorf("%v later: %d of %d rows are forgotten, want %d (%v)", later, got, before, want, err)
+				}
+				compare(t, cluster, model)
+			}
+		})
 	}
-	var (
-		random    = rand.New(rand.NewPCG(1, 2))
-		pick      = func(list ...string) string { return list[random.IntN(len(list))] }
-		near      = []int64{0, 0, 1, 1, 10, 50, -1, -10, 100, 249, 299, 300, 301}
-		far       = []int64{-300, 86_400, 172_799, 172_800, 172_801, 1_000_000}
-		states    = map[greylist.Key]greylist.State{}
-		answers   = map[greylist.Verdict]int{}
-		now       = int64(10_000_000)
-		everyByte []byte
-	)
-	for b := ' '; b < 256; b++ {
-		if b != 0x7f {
-			everyByte = append(everyByte, byte(b))
-		}
+}
+
+// compare compares everything that is stored with the model.
+func compare(t *testing.T, c schematest.Cluster, model *greylist.Memory) {
+	t.Helper()
+	rows, err := c.Admins[0].DB.Query("SELECT k, first_seen, last_seen, credits FROM " + c.Options.Database + ".greylist")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i := range 600 {
-		if random.IntN(15) == 0 {
-			now += far[random.IntN(len(far))]
-		} else {
-			now += near[random.IntN(len(near))]
+	defer rows.Close()
+	n := 0
+	for rows.Next() {
+		var k []byte
+		s := greylist.State{Seen: true}
+		if err := rows.Scan(&k, &s.First, &s.Last, &s.Credits); err != nil {
+			t.Fatal(err)
 		}
-		r := request(
-			pick("192.0.2.1", "192.0.2.2", "2001:db8::1"),
-			pick("", "S@example.org", "s@EXAMPLE.org", string(everyByte)),
-			// What has passed passes for ever: new ones keep coming.
-			fmt.Sprintf("o'br\\ien\"`/é%d@example.edu", i/30), now)
-		key := greylist.KeyOf(r.Client, r.Sender, r.Recipient)
-		want, after := greylist.Decide(states[key], r, greylist.DefaultPolicy())
-		got, err := checkers[random.IntN(len(checkers))].Check(t.Context(), r)
-		if err != nil || got != want {
-			t.Fatalf("%+v after %v: got %v (%v), want %v", r, states[key], got, err, want)
+		if want := model.Rows[greylist.Key(k)]; s != want {
+			t.Errorf("%x is stored as %+v, want %+v", k, s, want)
 		}
-		states[key] = after
-		answers[want.Verdict]++
+		n++
 	}
-	for key, want := range states {
-		if got := stored(t, c, key); got != want {
-			t.Errorf("%x is stored as %v, want %v", key, got, want)
-		}
-	}
-	var rows int
-	if err := c.Admins[0].DB.QueryRow("SELECT COUNT(*) FROM " + c.Options.Database + ".greylist").Scan(&rows); err != nil || rows != len(states) {
-		t.Errorf("%d rows are stored, want %d (%v)", rows, len(states), err)
-	}
-	t.Logf("answers: %v", answers)
-	for _, v := range []greylist.Verdict{greylist.New, greylist.Early, greylist.Pass} {
-		if answers[v] < 20 {
-			t.Errorf("the walk met %v only %d times: it proves little", v, answers[v])
-		}
+	if err := rows.Err(); err != nil || n != len(model.Rows) {
+		t.Errorf("%d rows are stored, want %d (%v)", n, len(model.Rows), err)
 	}
 }
 
@@ -123,10 +173,10 @@ func TestProcedure(t *testing.T) {
 // SQL nodes: no one may see an error, and one row must remain.
 func TestRace(t *testing.T) {
 	c := schematest.Install(t, "race")
-	const rounds, each = 150, 2
+	const rounds, each = 300, 2
 	var conns []*sql.Conn
 	for i := range each * len(c.Addresses) {
-		conns = append(conns, pinned(t, c, i%len(c.Addresses)))
+		conns = append(conns, c.Conn(t, i%len(c.Addresses)))
 	}
 	both := 0
 	for round := range rounds {
@@ -163,63 +213,83 @@ func TestRace(t *testing.T) {
 		if fresh > 1 {
 			both++
 		}
-		want := greylist.State{First: at(1000), Last: at(1000)}
-		if got := stored(t, c, greylist.KeyOf(r.Client, r.Sender, r.Recipient)); got != want {
+		want := greylist.State{Seen: true, First: 1000, Last: 1000}
+		if got := stored(t, c, keyOf(r)); got != want {
 			t.Fatalf("round %d: stored as %v, want %v", round, got, want)
 		}
 	}
 	t.Logf("in %d of %d rounds several questions found no row", both, rounds)
 }
 
-// TestRoundTrips reports what a verdict costs, and holds the procedure to it.
+func keyOf(r greylist.Request) greylist.Key {
+	return greylist.DefaultPolicy().TripletKey(r.Client, r.ClientName, r.Sender, r.Recipient)
+}
+
+// TestRoundTrips counts what each decision costs: it is the design's price, and
+// free of noise.
 func TestRoundTrips(t *testing.T) {
-	c := schematest.Install(t, "trips")
-	conn := pinned(t, c, 0)
-	trips := func() (n int) {
-		t.Helper()
-		var name string
-		err := conn.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE 'Ndb_api_wait_exec_complete_count_session'").Scan(&name, &n)
-		if err != nil {
+	whitelist, _ := lists(t)
+	c := schematest.Install(t, "trips", func(o *schema.Options) { o.Whitelist = &whitelist })
+	conn := c.Conn(t, 0)
+	loader, err := schema.NewLoader(c.Admins, c.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credits := func(client string, n int, last int64) greylist.ClientRow {
+		return greylist.ClientRow{Client: netip.MustParseAddr(client), Credits: n, First: at(0), Last: at(last)}
+	}
+	if err := loader.LoadClients(t.Context(), []greylist.ClientRow{credits("192.0.2.9", 5, 1_000_000), credits("192.0.2.8", 4, 1_000_000)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []greylist.Request{request("192.0.2.1", "warm", "up", 10), request("192.0.2.1", "warm", "up", 310)} {
+		if _, err := (greylist.SQL{DB: conn}).Check(t.Context(), r); err != nil { // opens the table
 			t.Fatal(err)
 		}
-		return n
 	}
-	ask := func(now int64) greylist.Answer {
-		t.Helper()
-		a, err := greylist.SQL{DB: conn}.Check(t.Context(), request("192.0.2.1", "s", "r", now))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
-	ask(10) // opens the table
-	for _, now := range []int64{1_000_000, 1_000_001, 1_000_300} {
-		before := trips()
-		a := ask(now)
-		n := trips() - before
-		t.Logf("%v: %d round trips to the data nodes", a.Verdict, n)
-		if n > 3 {
-			t.Errorf("%v takes %d round trips, want 3: read, write, commit", a.Verdict, n)
+	for _, d := range []struct {
+		sentence string
+		request  greylist.Request
+		want     greylist.Verdict
+		trips    int
+	}{
+		{"a client in the whitelist", request("198.51.100.7", "s@x", "r@x", 1_000_000), greylist.ClientListed, 0},
+		{"a recipient in the whitelist", request("192.0.2.1", "s@x", "postmaster@x", 1_000_000), greylist.RecipientListed, 0},
+		{"a client that whitelisted itself", request("192.0.2.9", "s@x", "r@x", 1_000_001), greylist.AutoWhitelisted, 1},
+		{"the same an hour later: its row is written", request("192.0.2.9", "s@x", "r@x", 1_003_600), greylist.AutoWhitelisted, 2},
+		{"a new triplet", request("192.0.2.1", "s@x", "r@x", 1_000_000), greylist.New, 2},
+		{"an early retry", request("192.0.2.1", "s@x", "r@x", 1_000_001), greylist.Early, 2},
+		{"a triplet that passes, with its client's first credit", request("192.0.2.1", "s@x", "r@x", 1_000_300), greylist.Pass, 2},
+		{"a triplet that passes again", request("192.0.2.1", "s@x", "r@x", 1_000_301), greylist.Pass, 2},
+		{"the message of the fifth credit, first", request("192.0.2.8", "t@x", "r@x", 1_010_000), greylist.New, 2},
+		{"and when it passes", request("192.0.2.8", "t@x", "r@x", 1_010_300), greylist.Pass, 2},
+		{"the client is whitelisted then", request("192.0.2.8", "u@x", "r@x", 1_010_300), greylist.AutoWhitelisted, 1},
+	} {
+		before := schematest.RoundTrips(t, conn)
+		a, err := greylist.SQL{DB: conn}.Check(t.Context(), d.request)
+		trips := schematest.RoundTrips(t, conn) - before
+		t.Logf("%-55s %-9v %d", d.sentence, a.Verdict, trips)
+		if err != nil || a.Verdict != d.want || trips != d.trips {
+			t.Errorf("%s: %v in %d round trips, want %v in %d (%v)", d.sentence, a.Verdict, trips, d.want, d.trips, err)
 		}
 	}
 }
 
 // TestErrorReachesCaller makes a question wait for a row lock until the data
-// nodes end its transaction.
+// nodes end its transaction, which happens at its commit.
 func TestErrorReachesCaller(t *testing.T) {
 	c := schematest.Install(t, "errors")
-	conn, other := pinned(t, c, 0), pinned(t, c, len(c.Addresses)-1)
+	conn, other := c.Conn(t, 0), c.Conn(t, len(c.Addresses)-1)
 	r := request("192.0.2.1", "s", "r", 1000)
 	if _, err := (greylist.SQL{DB: conn}).Check(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	key := greylist.KeyOf(r.Client, r.Sender, r.Recipient)
+	key := keyOf(r)
 	lock, err := other.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = lock.Rollback() }()
-	if _, err := lock.Exec("UPDATE greylist SET last_seen = last_seen + 1 WHERE triplet = ?", key[:]); err != nil {
+	if _, err := lock.Exec("UPDATE greylist SET last_seen = last_seen + 1 WHERE k = ?", key[:]); err != nil {
 		t.Fatal(err)
 	}
 	r.Now = at(1300)
@@ -230,10 +300,15 @@ func TestErrorReachesCaller(t *testing.T) {
 	if err := lock.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := stored(t, c, key), (greylist.State{First: at(1000), Last: at(1000)}); got != want {
+	if got, want := stored(t, c, key), (greylist.State{Seen: true, First: 1000, Last: 1000}); got != want {
 		t.Errorf("a failed question left %v, want %v", got, want)
 	}
-	// The connection is not poisoned, nor is a transaction left open on it.
+	// The connection is not poisoned, nor is a transaction left open on it, nor
+	// the session's own setting changed.
+	var batching bool
+	if err := conn.QueryRowContext(t.Context(), "SELECT @@SESSION.transaction_allow_batching").Scan(&batching); err != nil || batching {
+		t.Errorf("after an error the session batches: %v (%v)", batching, err)
+	}
 	if a, err := (greylist.SQL{DB: conn}).Check(t.Context(), r); err != nil || a.Verdict != greylist.Pass {
 		t.Errorf("the next question: got %v, %v", a, err)
 	}
@@ -242,20 +317,32 @@ func TestErrorReachesCaller(t *testing.T) {
 // TestProcedureRefuses calls past the Go client, as an MTA would.
 func TestProcedureRefuses(t *testing.T) {
 	c := schematest.Install(t, "refuses")
-	conn := pinned(t, c, 0)
-	long := strings.Repeat("s", greylist.MaxAddress+1)
+	conn := c.Conn(t, 0)
+	name, long := strings.Repeat("n", greylist.MaxClientName), strings.Repeat("s", greylist.MaxAddress)
 	for _, bad := range []struct {
 		sentence string
+		call     string
 		args     []any
 		number   uint16
 	}{
-		{"a sender that is too long is not cut", []any{"192.0.2.1", long, "r", 1}, 1406},
-		{"nor is a recipient", []any{"192.0.2.1", "s", long, 1}, 1406},
-		{"a client must be an address", []any{"mx.example.org", "s", "r", 1}, 1411},
-		{"a client must be given", []any{nil, "s", "r", 1}, 1048},
-		{"a time must fit its column", []any{"192.0.2.1", "s", "r", -1}, 1264},
+		{"a sender that is too long is not cut", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", "", long + "s", "r", 1}, 1406},
+		{"nor one that is longer still", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", "", long + "ss", "r", 1}, 1406},
+		{"nor is a recipient", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", "", "s", long + "s", 1}, 1406},
+		{"nor is a client's name", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", name + "n", "s", "r", 1}, 1406},
+		{"a client must be an address", "greylist_check(?, ?, ?, ?, ?)", []any{"mx.example.org", "", "s", "r", 1}, 1411},
+		{"with no zone", "greylist_check(?, ?, ?, ?, ?)", []any{"fe80::1%eth0", "", "s", "r", 1}, 1411},
+		{"and nothing behind it", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1\x00", "", "s", "r", 1}, 1411},
+		{"an empty client is none", "greylist_check(?, ?, ?, ?, ?)", []any{"", "", "s", "r", 1}, 1411},
+		{"a client must be given", "greylist_check(?, ?, ?, ?, ?)", []any{nil, "", "s", "r", 1}, 1411},
+		{"so must a name, if only an empty one", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", nil, "s", "r", 1}, 1048},
+		{"and a sender", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", "", nil, "r", 1}, 1048},
+		{"a time must fit its column", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", "", "s", "r", -1}, 1264},
+		{"at both ends", "greylist_check(?, ?, ?, ?, ?)", []any{"192.0.2.1", "", "s", "r", int64(1) << 32}, 1264},
+		{"maintenance takes a time", "greylist_expire(?, ?)", []any{-1, 500}, 1264},
+		{"and a batch", "greylist_expire(?, ?)", []any{1, 0}, 1264},
+		{"that is not too large", "greylist_expire(?, ?)", []any{1, greylist.MaxExpireBatch + 1}, 1264},
 	} {
-		_, err := conn.ExecContext(t.Context(), "CALL greylist_check(?, ?, ?, ?)", bad.args...)
+		_, err := conn.ExecContext(t.Context(), "CALL "+bad.call, bad.args...)
 		var server *mysql.MySQLError
 		if !errors.As(err, &server) || server.Number != bad.number {
 			t.Errorf("%s: got %v, want error %d", bad.sentence, err, bad.number)
@@ -265,11 +352,51 @@ func TestProcedureRefuses(t *testing.T) {
 	if err := conn.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM greylist").Scan(&rows); err != nil || rows != 0 {
 		t.Errorf("%d rows are stored by refused questions (%v)", rows, err)
 	}
+
+	// What is as long as can be is taken, and every spelling of an address is one.
+	for i, client := range []string{"2001:db8::1", "2001:DB8:0:0:0:0:0:1", "2001:0db8:0000:0000:0000:0000:0000:0001", "2001:db8::0.0.0.1"} {
+		var verdict string
+		var wait, delayed int64
+		err := conn.QueryRowContext(t.Context(), "CALL greylist_check(?, ?, ?, ?, ?)", client, name, long, long, 1000+i).Scan(&verdict, &wait, &delayed)
+		if want := map[bool]string{true: "new", false: "early"}[i == 0]; err != nil || verdict != want {
+			t.Errorf("%s: got %s, want %s (%v)", client, verdict, want, err)
+		}
+	}
+}
+
+// TestLaxSQLMode installs the procedures as an administrator's client might, with
+// a sql_mode that cuts what is too long.
+func TestLaxSQLMode(t *testing.T) {
+	c := schematest.Install(t, "laxmode")
+	conn := c.Conn(t, 0)
+	var name, create, unused string
+	if err := conn.QueryRowContext(t.Context(), "SHOW CREATE PROCEDURE greylist_check").Scan(&name, &unused, &create, &unused, &unused, &unused); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{"SET SESSION sql_mode = ''", "DROP PROCEDURE greylist_check", create} {
+		if _, err := conn.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range []struct {
+		args   []any
+		number uint16
+	}{
+		{[]any{"192.0.2.1", "", strings.Repeat("s", 600), "r"}, 1406},
+		{[]any{"192.0.2.1", strings.Repeat("n", 600), "s", "r"}, 1406},
+		{[]any{"192.0.2.1 and more than forty-six bytes of other text", "", "s", "r"}, 1411},
+	} {
+		_, err := conn.ExecContext(t.Context(), "CALL greylist_check(?, ?, ?, ?, 1)", bad.args...)
+		var server *mysql.MySQLError
+		if !errors.As(err, &server) || server.Number != bad.number {
+			t.Errorf("%.40q: got %v, want error %d", bad.args, err, bad.number)
+		}
+	}
 }
 
 func TestOneResultSet(t *testing.T) {
 	c := schematest.Install(t, "results")
-	rows, err := pinned(t, c, 0).QueryContext(t.Context(), "CALL greylist_check('192.0.2.1', 's', 'r', 1000)")
+	rows, err := c.Conn(t, 0).QueryContext(t.Context(), "CALL greylist_check('192.0.2.1', '', 's', 'r', 1000)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +418,7 @@ func TestOneResultSet(t *testing.T) {
 			break
 		}
 	}
-	if err := rows.Err(); err != nil || fmt.Sprint(sets) != "[verdict,wait_s: 1]" {
+	if err := rows.Err(); err != nil || fmt.Sprint(sets) != "[verdict,wait_s,delayed_s: 1]" {
 		t.Errorf("the result sets are %q (%v)", sets, err)
 	}
 }
@@ -300,26 +427,15 @@ func request(client, sender, recipient string, now int64) greylist.Request {
 	return greylist.Request{Client: netip.MustParseAddr(client), Sender: sender, Recipient: recipient, Now: at(now)}
 }
 
-// pinned is one connection to one SQL node.
-func pinned(t *testing.T, c schematest.Cluster, node int) *sql.Conn {
-	t.Helper()
-	db := sqlnode.Open(c.Addresses[node], c.Account)
-	t.Cleanup(func() { db.Close() })
-	conn, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
+func at(second int64) time.Time { return time.Unix(second, 0).UTC() }
 
 func stored(t *testing.T, c schematest.Cluster, key greylist.Key) greylist.State {
 	t.Helper()
-	var first, last int64
+	s := greylist.State{Seen: true}
 	err := c.Admins[0].DB.QueryRowContext(context.Background(),
-		"SELECT first_seen, last_seen FROM "+c.Options.Database+".greylist WHERE triplet = ?", key[:]).Scan(&first, &last)
+		"SELECT first_seen, last_seen, credits FROM "+c.Options.Database+".greylist WHERE k = ?", key[:]).Scan(&s.First, &s.Last, &s.Credits)
 	if err != nil {
-		t.Fatalf("triplet %x: %v", key, err)
+		t.Fatalf("row %x: %v", key, err)
 	}
-	return greylist.State{First: at(first), Last: at(last)}
+	return s
 }

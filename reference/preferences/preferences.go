@@ -1,10 +1,11 @@
-// Package preferences keeps what webmail users like: SquirrelMail's userprefs.
+// Package preferences keeps what webmail users like and whom they know:
+// SquirrelMail's tables userprefs and address.
 package preferences
 
 import "context"
 
 // The sizes that SquirrelMail enforces (functions/db_prefs.php), in bytes. Its
-// limit of 65535 for a value is MaxStored here.
+// limit of 65536 for a value is MaxStored here.
 const (
 	MaxUser = 128
 	MaxKey  = 64
@@ -34,11 +35,16 @@ func (v Verdict) String() string {
 	}
 }
 
-// Store reads and writes preferences of one user. Set is acknowledged when it
-// returns nil; an error may mean that it happened all the same.
+// Store reads and writes preferences of one user. Set and Delete are
+// acknowledged when they return nil; an error may mean that they happened all
+// the same.
 type Store interface {
 	Read(ctx context.Context, user string) (map[string]string, error)
+	// Set stores one preference in the place of an earlier one. Setting it to ""
+	// removes it: a webmail has no preference that is empty.
 	Set(ctx context.Context, user, key, value string) error
+	// Delete removes one preference. That there is none is no error.
+	Delete(ctx context.Context, user, key string) error
 }
 
 // Row is one preference as it is stored.

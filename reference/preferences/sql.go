@@ -8,7 +8,7 @@ import (
 )
 
 // MaxStored is the longest value in bytes that the table userprefs takes. It is
-// below SquirrelMail's 65535 because a row of NDB must fit in 30000 bytes (see
+// below SquirrelMail's 65536 because a row of NDB must fit in 30000 bytes (see
 // reference/schema/preferences.sql).
 const MaxStored = 29000
 
@@ -62,18 +62,28 @@ func (s SQL) read(ctx context.Context, user string) (map[string]string, error) {
 // Set implements Store in one statement. As in SquirrelMail (setPref) an empty
 // value removes the preference.
 func (s SQL) Set(ctx context.Context, user, key, value string) error {
+	if value == "" {
+		return s.Delete(ctx, user, key)
+	}
 	if err := (Row{User: user, Key: key, Value: value}).Validate(); err != nil {
 		return fmt.Errorf("set a preference: %w", err)
 	}
-	var err error
-	if value == "" {
-		_, err = s.DB.ExecContext(ctx, "DELETE FROM userprefs WHERE user = ? AND prefkey = ?", []byte(user), []byte(key))
-	} else {
-		_, err = s.DB.ExecContext(ctx, "REPLACE INTO userprefs (user, prefkey, prefval) VALUES (?, ?, ?)",
-			[]byte(user), []byte(key), []byte(value))
-	}
+	_, err := s.DB.ExecContext(ctx, "REPLACE INTO userprefs (user, prefkey, prefval) VALUES (?, ?, ?)",
+		[]byte(user), []byte(key), []byte(value))
 	if err != nil {
 		return fmt.Errorf("set preference %q of %q: %w", key, user, err)
+	}
+	return nil
+}
+
+// Delete implements Store in one statement.
+func (s SQL) Delete(ctx context.Context, user, key string) error {
+	if err := (Row{User: user, Key: key}).Validate(); err != nil {
+		return fmt.Errorf("delete a preference: %w", err)
+	}
+	_, err := s.DB.ExecContext(ctx, "DELETE FROM userprefs WHERE user = ? AND prefkey = ?", []byte(user), []byte(key))
+	if err != nil {
+		return fmt.Errorf("delete preference %q of %q: %w", key, user, err)
 	}
 	return nil
 }

@@ -4,14 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io/fs"
-	"strings"
-)
-
-// The sizes of the table, in bytes.
-const (
-	MaxAddress = 254 // RFC 5321 section 4.5.3.1.3, less the angle brackets
-	MaxBackend = 255 // a host name: RFC 1035 section 2.3.4
 )
 
 // Querier is what SQL needs of a *sql.Conn or a *sql.DB.
@@ -26,82 +18,83 @@ type SQL struct {
 
 var _ Router = SQL{}
 
-// Route implements Router in one read by primary key. It lower-cases ASCII
-// letters, as Exim's ${lc:} does before the same statement. An address that
-// cannot be one is refused with an error that wraps [fs.ErrInvalid].
+// Route implements Router: one read by primary key, and a second one of the
+// domain's row for an address without a row. It lower-cases ASCII letters, as
+// Exim's ${lc:} does before the same statement. An address that cannot be one is
+// refused with an error that wraps [fs.ErrInvalid].
 func (s SQL) Route(ctx context.Context, address string) (Answer, error) {
 	if err := validAddress(address); err != nil {
 		return Answer{}, fmt.Errorf("route: %w", err)
 	}
-	answer, err := s.read(ctx, lower(address))
+	answer, err := s.route(ctx, lower(address))
 	if err != nil {
 		return Answer{}, fmt.Errorf("route of %q: %w", address, err)
 	}
 	return answer, nil
 }
 
-// read sends bytes, not a string: the driver then marks the value _binary, so
-// that no character set changes or refuses it on its way.
-func (s SQL) read(ctx context.Context, address []byte) (Answer, error) {
-	rows, err := s.DB.QueryContext(ctx, "SELECT backend FROM route WHERE address = ?", address)
-	if err != nil {
+func (s SQL) route(ctx context.Context, address []byte) (Answer, error) {
+	var row Row
+	found, err := s.read(ctx, address, &row)
+	switch {
+	case err != nil:
 		return Answer{}, err
+	case found:
+		return Decide("", &row, nil), nil // nothing of the address is needed
+	}
+	text := string(address)
+	domain := DomainOf(text)
+	found, err = s.read(ctx, address[len(address)-len(domain):], &row)
+	switch {
+	case err != nil:
+		return Answer{}, fmt.Errorf("domain %s: %w", domain, err)
+	case found:
+		return Decide(text, nil, &row), nil
+	}
+	return Decide(text, nil, nil), nil
+}
+
+// statement is what routing.sql says that an MTA asks.
+const statement = "SELECT kind, state, backend, targets, keep_copy, greylist, spam_threshold FROM route WHERE address = ?"
+
+// read reads one row, but for its address. It sends bytes, not a string: the
+// driver then marks the value _binary, so that no character set changes or
+// refuses it on its way.
+func (s SQL) read(ctx context.Context, address []byte, row *Row) (found bool, err error) {
+	rows, err := s.DB.QueryContext(ctx, statement, address)
+	if err != nil {
+		return false, err
 	}
 	defer rows.Close()
-	answer := Answer{Verdict: Unknown}
 	if rows.Next() {
-		answer.Verdict = Local
-		if err := rows.Scan(&answer.Backend); err != nil {
-			return Answer{}, err
+		found = true
+		if err := scan(rows, row); err != nil {
+			return false, err
 		}
 	}
 	// Err also after a row: the end of the reply has not been read yet.
 	for rows.Next() {
 	}
-	return answer, rows.Err()
+	return found, rows.Err()
 }
 
-// Validate says what keeps a row from being stored; the error wraps
-// [fs.ErrInvalid].
-func (r Row) Validate() error {
-	if err := validAddress(r.Address); err != nil {
+// scan copies of a reply only what an answer holds: this is the mail system's
+// most frequent question.
+func scan(rows *sql.Rows, row *Row) error {
+	var (
+		kind, state, targets sql.RawBytes
+		greylist             bool
+	)
+	err := rows.Scan(&kind, &state, &row.Backend, &targets, &row.KeepCopy, &greylist, &row.SpamThreshold)
+	if err != nil {
 		return err
 	}
-	if string(lower(r.Address)) != r.Address {
-		return fmt.Errorf("address %q must be in lower case: %w", r.Address, fs.ErrInvalid)
+	var known [2]bool
+	row.Kind, known[0] = ParseKind(string(kind))
+	row.State, known[1] = ParseState(string(state))
+	if known != [2]bool{true, true} {
+		return fmt.Errorf("the row has kind %q and state %q, which this program does not know", kind, state)
 	}
-	if r.Backend == "" || len(r.Backend) > MaxBackend {
-		return fmt.Errorf("backend of %q has %d bytes, 1 to %d are possible: %w", r.Address, len(r.Backend), MaxBackend, fs.ErrInvalid)
-	}
-	if strings.ContainsFunc(r.Backend, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return fmt.Errorf("backend %q of %q must be a host name: %w", r.Backend, r.Address, fs.ErrInvalid)
-	}
+	row.Targets, row.NoGreylist = SplitTargets(string(targets)), !greylist
 	return nil
-}
-
-// validAddress takes any byte but control characters, which SMTP cannot carry
-// in an address (RFC 5321 section 4.1.2).
-func validAddress(address string) error {
-	if len(address) > MaxAddress {
-		return fmt.Errorf("address has %d bytes, at most %d are possible: %w", len(address), MaxAddress, fs.ErrInvalid)
-	}
-	if at := strings.LastIndexByte(address, '@'); at < 1 || at == len(address)-1 {
-		return fmt.Errorf("address %q must be a local part and a domain joined by @: %w", address, fs.ErrInvalid)
-	}
-	if i := strings.IndexFunc(address, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
-		return fmt.Errorf("address %q has a control character at byte %d: %w", address, i, fs.ErrInvalid)
-	}
-	return nil
-}
-
-// lower changes ASCII letters only; strings.ToLower would also change bytes
-// that are not UTF-8.
-func lower(address string) []byte {
-	b := []byte(address)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return b
 }

@@ -3,8 +3,13 @@ package routing_test
 import (
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io/fs"
+	"reflect"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mailbench/mailbench/reference/routing"
@@ -34,7 +39,7 @@ func TestRouteRefuses(t *testing.T) {
 
 func TestRouteReadsTheWholeReply(t *testing.T) {
 	lost := errors.New("lost")
-	fake := schematest.Fake{Sets: []schematest.Set{{Rows: [][]driver.Value{{"cyrus1"}}, Err: lost}}}
+	fake := schematest.Fake{Sets: []schematest.Set{{Rows: [][]driver.Value{{"mailbox", "active", "cyrus1", "", int64(1), int64(1), int64(70)}}, Err: lost}}}
 	db := fake.DB()
 	defer db.Close()
 	if answer, err := (routing.SQL{DB: db}).Route(t.Context(), "a@example.edu"); !errors.Is(err, lost) {
@@ -42,20 +47,14 @@ func TestRouteReadsTheWholeReply(t *testing.T) {
 	}
 }
 
-func TestRowValidate(t *testing.T) {
-	for _, c := range []struct {
-		sentence string
-		row      routing.Row
-		valid    bool
-	}{
-		{"a row of lower case is stored", routing.Row{Address: "a@example.edu", Backend: "cyrus1"}, true},
-		{"an address in upper case would never be found", routing.Row{Address: "A@example.edu", Backend: "cyrus1"}, false},
-		{"a backend is needed", routing.Row{Address: "a@example.edu"}, false},
-		{"a backend is a host name", routing.Row{Address: "a@example.edu", Backend: "cyrus 1"}, false},
-		{"a backend has 255 bytes at most", routing.Row{Address: "a@example.edu", Backend: strings.Repeat("c", 256)}, false},
-	} {
-		if err := c.row.Validate(); (err == nil) != c.valid || err != nil && !errors.Is(err, fs.ErrInvalid) {
-			t.Errorf("%s: got %v", c.sentence, err)
+func TestRouteRefusesRowsOfTheFuture(t *testing.T) {
+	for _, c := range []struct{ kind, state string }{{"mailbox", "frozen"}, {"robot", "active"}, {"", "active"}} {
+		row := []driver.Value{[]byte(c.kind), []byte(c.state), "cyrus1", []byte(""), int64(1), int64(1), int64(70)}
+		fake := schematest.Fake{Sets: []schematest.Set{{Rows: [][]driver.Value{row}}}}
+		db := fake.DB()
+		defer db.Close()
+		if answer, err := (routing.SQL{DB: db}).Route(t.Context(), "a@example.edu"); err == nil || answer.Verdict != routing.NoAnswer {
+			t.Errorf("kind %q and state %q are %v", c.kind, c.state, answer)
 		}
 	}
 }
@@ -64,8 +63,8 @@ func TestRoute(t *testing.T) {
 	c := schematest.Install(t, "routing")
 	longest := strings.Repeat("a", 254-len("@example.edu")) + "@example.edu"
 	stored := []string{"a@example.edu", longest, `o'b"r\ien@example.edu`, "' or 1=1 -- @example.edu", "\xff\xfe\xe9@example.edu", "é@example.edu"}
-	var rows []routing.Row
-	for _, address := range stored {
+	rows := slices.Clone(someRows)
+	for _, address := range stored[1:] {
 		rows = append(rows, routing.Row{Address: address, Backend: "cyrus1.example.edu"})
 	}
 	loader, err := schema.NewLoader(c.Admins, c.Options)
@@ -75,37 +74,53 @@ func TestRoute(t *testing.T) {
 	if err := loader.LoadRoutes(t.Context(), rows); err != nil {
 		t.Fatal(err)
 	}
-	found := routing.Answer{Verdict: routing.Local, Backend: "cyrus1.example.edu"}
+	found := routing.Answer{Verdict: routing.Local, Backend: "cyrus1.example.edu", Greylist: true, SpamThreshold: 70}
+	a := answers[0].want
 	unknown := routing.Answer{Verdict: routing.Unknown}
+	foreign := routing.Answer{Verdict: routing.Foreign}
 	asked := map[string]routing.Answer{
-		"A@Example.EDU":           found, // case does not matter
+		"A@Example.EDU":           a, // case does not matter
 		"b@example.edu":           unknown,
-		"a@example.edu ":          unknown, // nor are blanks ignored
+		"a@example.edu ":          foreign, // nor are blanks ignored
 		"é\xff@example.edu":       unknown,
 		"É@example.edu":           unknown, // only ASCII is lowered
 		"x' or '1'='1@":           {},      // refused
-		`\' or 1=1 -- @a`:         unknown,
+		`\' or 1=1 -- @a`:         foreign,
 		"% or a@example.edu":      unknown,
-		"\xbf' or 1=1 -- @x":      unknown, // half a character before the quote
-		"?' or address like '%@x": unknown,
+		"\xbf' or 1=1 -- @x":      foreign, // half a character before the quote
+		"?' or address like '%@x": foreign,
 	}
-	for _, address := range stored {
+	for _, address := range stored[1:] {
 		asked[address] = found
+	}
+	for _, c := range answers { // the decision model and the SQL client agree
+		asked[c.address] = c.want
 	}
 	for i, node := range c.Admins {
 		db := sqlnode.Open(c.Addresses[i], c.Account)
 		defer db.Close()
 		for address, want := range asked {
 			got, err := routing.SQL{DB: db}.Route(t.Context(), address)
-			if got != want || (err != nil) != (want.Verdict == routing.NoAnswer) {
-				t.Errorf("%s routes %q to %v, want %v (%v)", node.Name, address, got, want, err)
+			if !reflect.DeepEqual(got, want) || (err != nil) != (want.Verdict == routing.NoAnswer) {
+				t.Errorf("%s routes %q to %+v, want %+v (%v)", node.Name, address, got, want, err)
 			}
 		}
 	}
 
-	// The price: one read by primary key.
-	db := sqlnode.Open(c.Addresses[0], c.Account)
+	// Resolved through a SQL node step by step is resolved by the model.
+	db := sqlnode.Open(c.Addresses[len(c.Addresses)-1], c.Account)
 	defer db.Close()
+	for _, row := range someRows {
+		if row.Kind == routing.Domain {
+			continue
+		}
+		want := routing.Resolve(row.Address, table(someRows))
+		if got := resolveBySQL(t, routing.SQL{DB: db}, row.Address); !slices.Equal(got, want.Deliveries) {
+			t.Errorf("%s is delivered to %v, want %v", row.Address, got, want.Deliveries)
+		}
+	}
+
+	// The price: one read by primary key, and another of the domain for a miss.
 	conn, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -119,11 +134,113 @@ func TestRoute(t *testing.T) {
 		}
 		return n
 	}
-	before := trips()
-	if _, err := (routing.SQL{DB: conn}).Route(t.Context(), "a@example.edu"); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		sentence, address string
+		want              int
+	}{
+		{"a known address", "a@example.edu", 1},
+		{"a list", "list@example.edu", 1},
+		{"an unknown address", "nobody@example.edu", 2},
+		{"a foreign address", "nobody@example.org", 2},
+		{"an address of another name of a domain", "a@alias.example", 2},
+	} {
+		before := trips()
+		if _, err := (routing.SQL{DB: conn}).Route(t.Context(), c.address); err != nil {
+			t.Fatal(err)
+		}
+		if n := trips() - before; n != c.want {
+			t.Errorf("the route of %s takes %d round trips to the data nodes, want %d", c.sentence, n, c.want)
+		}
 	}
-	if n := trips() - before; n != 1 {
-		t.Errorf("a route takes %d round trips to the data nodes, want 1", n)
+}
+
+// resolveBySQL does what Resolve does, by the answers of a Router.
+func resolveBySQL(t *testing.T, router routing.SQL, address string) (deliveries []routing.Delivery) {
+	seen := map[string]bool{}
+	for level := []string{address}; len(level) > 0; {
+		at := level[0]
+		level = level[1:]
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		answer, err := router.Route(t.Context(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.Backend != "" {
+			deliveries = append(deliveries, routing.Delivery{Address: at, Backend: answer.Backend, SpamThreshold: answer.SpamThreshold})
+		}
+		level = append(level, answer.Targets...)
+	}
+	return deliveries
+}
+
+// BenchmarkRoute asks a real SQL node for addresses of 20,000 accounts and for
+// unknown ones, on one connection and on 16 at once.
+func BenchmarkRoute(b *testing.B) {
+	c := schematest.Install(b, "routebench")
+	loader, err := schema.NewLoader(c.Admins, c.Options)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const accounts = 20_000
+	var known, unknown []string
+	rows := []routing.Row{routing.DomainRow("example.edu")}
+	for i := range accounts {
+		known = append(known, fmt.Sprintf("user%06d@example.edu", i))
+		unknown = append(unknown, fmt.Sprintf("nobody%06d@example.edu", i))
+		rows = append(rows, routing.Row{Address: known[i], Backend: fmt.Sprintf("cyrus%d", i%10)})
+	}
+	if err := loader.LoadRoutes(b.Context(), rows); err != nil {
+		b.Fatal(err)
+	}
+	db := sqlnode.Open(c.Addresses[0], c.Account)
+	defer db.Close()
+	for _, bench := range []struct {
+		name        string
+		connections int
+		addresses   []string
+		want        routing.Verdict
+	}{
+		{"known/1", 1, known, routing.Local},
+		{"known/16", 16, known, routing.Local},
+		{"unknown/1", 1, unknown, routing.Unknown},
+		{"unknown/16", 16, unknown, routing.Unknown},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var routers []routing.SQL
+			for range bench.connections {
+				conn, err := db.Conn(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer conn.Close()
+				routers = append(routers, routing.SQL{DB: conn})
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			var (
+				asked atomic.Int64
+				work  sync.WaitGroup
+			)
+			for _, router := range routers {
+				work.Go(func() {
+					for {
+						n := asked.Add(1)
+						if n > int64(b.N) {
+							return
+						}
+						address := bench.addresses[n*7919%accounts] // not in the order of their load
+						answer, err := router.Route(b.Context(), address)
+						if err != nil || answer.Verdict != bench.want {
+							b.Errorf("%s: got %v (%v)", address, answer, err)
+							return
+						}
+					}
+				})
+			}
+			work.Wait()
+		})
 	}
 }

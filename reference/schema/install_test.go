@@ -1,8 +1,11 @@
 package schema_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +45,33 @@ func TestInstalled(t *testing.T) {
 		c.Options.Database).Scan(&engines)
 	if err != nil || engines != "ndbcluster" {
 		t.Errorf("the tables are kept by %q (%v)", engines, err)
+	}
+}
+
+// TestOptionsReplace installs other values than those of the files, and holds
+// that Verify expects them.
+func TestOptionsReplace(t *testing.T) {
+	policy := greylist.DefaultPolicy()
+	policy.Delay = time.Hour
+	c := schematest.Install(t, "replace", func(o *schema.Options) {
+		o.Greylist, o.Whitelist = &policy, &greylist.Whitelist{ClientNames: []string{"example.org"}}
+	})
+	asInstalled, asShipped := c.Options, schema.Options{Database: c.Options.Database}
+	if missing, err := schema.Verify(t.Context(), c.Admins[0], asInstalled); err != nil || missing != nil {
+		t.Errorf("what was installed is missing: %v (%v)", missing, err)
+	}
+	const want = "[routine greylist_check differs from greylist.sql routine greylist_expire differs from greylist.sql " +
+		"routine greylist_whitelisted differs from greylist_whitelist.sql]"
+	if missing, err := schema.Verify(t.Context(), c.Admins[0], asShipped); err != nil || fmt.Sprint(missing) != want {
+		t.Errorf("the files differ by %v (%v), want %s", missing, err, want)
+	}
+	answer, err := greylist.SQL{DB: c.Conn(t, 0)}.Check(t.Context(), greylist.Request{Client: netip.MustParseAddr("192.0.2.1"), Now: time.Unix(1, 0)})
+	if err != nil || answer.Wait != time.Hour {
+		t.Errorf("the delay is %v, want 1h (%v)", answer.Wait, err)
+	}
+	policy.Delay = 0
+	if err := schema.Install(t.Context(), c.Admins, c.Options); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("a policy that is not valid was installed: %v", err)
 	}
 }
 
@@ -127,7 +157,8 @@ func TestLoad(t *testing.T) {
 	db := sqlnode.Open(c.Addresses[0], c.Account)
 	defer db.Close()
 	route, err := routing.SQL{DB: db}.Route(t.Context(), routes[7].Address)
-	if want := (routing.Answer{Verdict: routing.Local, Backend: "cyrus7"}); err != nil || route != want {
+	want := routing.Answer{Verdict: routing.Local, Backend: "cyrus7", Greylist: true, SpamThreshold: routing.DefaultSpamThreshold}
+	if err != nil || !reflect.DeepEqual(route, want) {
 		t.Errorf("route is %v, want %v (%v)", route, want, err)
 	}
 	read, err := preferences.SQL{DB: db}.Read(t.Context(), "user000007")

@@ -35,6 +35,7 @@ const batchBytes = 16 << 20
 type Loader struct {
 	nodes    []Admin
 	database string
+	greylist greylist.Policy
 	next     atomic.Uint64 // the node that takes the next chunk, modulo their number
 }
 
@@ -49,13 +50,21 @@ func NewLoader(nodes []Admin, o Options) (*Loader, error) {
 	if len(nodes) == 0 {
 		return nil, errors.New("bulk load: no SQL node is given")
 	}
-	return &Loader{nodes: nodes, database: o.Database}, nil
+	policy := greylist.DefaultPolicy()
+	if o.Greylist != nil {
+		policy = *o.Greylist
+	}
+	return &Loader{nodes: nodes, database: o.Database, greylist: policy}, nil
 }
 
 // LoadRoutes implements [reference.Loader].
 func (l *Loader) LoadRoutes(ctx context.Context, rows []routing.Row) error {
-	return load(ctx, l, "route", "address, backend", rows, func(r routing.Row) []any {
-		return []any{[]byte(r.Address), []byte(r.Backend)}
+	const columns = "address, kind, state, backend, targets, keep_copy, greylist, spam_threshold"
+	return load(ctx, l, "route", columns, rows, func(r routing.Row) []any {
+		return []any{
+			[]byte(r.Address), r.Kind.String(), r.State.String(), []byte(r.Backend), []byte(routing.JoinTargets(r.Targets)),
+			r.KeepCopy, !r.NoGreylist, r.Threshold(),
+		}
 	})
 }
 
@@ -66,11 +75,21 @@ func (l *Loader) LoadPreferences(ctx context.Context, rows []preferences.Row) er
 	})
 }
 
+const greylistColumns = "k, first_seen, last_seen, credits"
+
 // LoadTriplets implements [reference.Loader].
 func (l *Loader) LoadTriplets(ctx context.Context, rows []greylist.Row) error {
-	return load(ctx, l, "greylist", "triplet, first_seen, last_seen", rows, func(r greylist.Row) []any {
-		key := greylist.KeyOf(r.Client, r.Sender, r.Recipient)
-		return []any{key[:], r.First.Unix(), r.Last.Unix()}
+	return load(ctx, l, "greylist", greylistColumns, rows, func(r greylist.Row) []any {
+		key := l.greylist.TripletKey(r.Client, r.ClientName, r.Sender, r.Recipient)
+		return []any{key[:], r.First.Unix(), r.Last.Unix(), 0}
+	})
+}
+
+// LoadClients stores auto-whitelist entries, as LoadTriplets stores triplets.
+func (l *Loader) LoadClients(ctx context.Context, rows []greylist.ClientRow) error {
+	return load(ctx, l, "greylist", greylistColumns, rows, func(r greylist.ClientRow) []any {
+		key := greylist.ClientKey(r.Client)
+		return []any{key[:], r.First.Unix(), r.Last.Unix(), r.Credits}
 	})
 }
 

@@ -15,10 +15,10 @@
 --                               forwarded to these, and with keep_copy stays too
 --                    'alias'    another name of the one address in targets
 --                    'list'     mail goes to each of targets
---                    'domain'   the row of a domain of ours. Its targets answer
---                               for addresses without a row: '' they are unknown;
---                               '@other' they are those of that other domain;
---                               an address takes them all
+--                    'domain'   the row of a domain of ours. Its state and targets
+--                               answer for addresses without a row: with '' they
+--                               are unknown; with '@other' they are those of that
+--                               other domain; an address takes all their mail
 --         state      'active'
 --                    'suspended'  refuse: the account is locked for a while
 --                    'closed'     refuse: the account is gone for good
@@ -26,11 +26,13 @@
 --                                 backend
 --         backend    the host that takes the mailbox's mail by LMTP; '' for
 --                    other kinds
---         targets    addresses joined by ',' without blanks
+--         targets    addresses in lower case joined by ',', at most 8000 bytes.
+--                    None has a blank, a quote or anything else by which an MTA
+--                    would take an item of a list for more than an address
 --         keep_copy  of a mailbox with targets: whether mail also stays here
 --         greylist   0 where the owner wants no greylisting
---         spam_threshold  the score in percent from which mail goes to the spam
---                    folder
+--         spam_threshold  the score in percent, 1 to 100, from which mail goes to
+--                    the spam folder
 -- Cost:   one read by primary key, one round trip to a data node; one more for
 --         an address without a row.
 -- Source: this harness. An MTA that knows the backend delivers to it by LMTP

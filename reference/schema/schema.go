@@ -2,9 +2,9 @@
 // files, and puts them on SQL nodes.
 //
 // The files need nothing of this package: mysql DATABASE < file.sql does the
-// same by hand, tables on one SQL node and routines on every one. They name
-// their storage engine, ENGINE=NDBCLUSTER, and Install writes another name in
-// its place if it is told to.
+// same by hand, tables on one SQL node and routines on every one. What a person
+// may edit in them Install writes in their place if it is told to: the storage
+// engine, ENGINE=NDBCLUSTER, and the policy and the whitelists of greylisting.
 package schema
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 )
 
@@ -39,6 +40,9 @@ type Admin struct {
 type Options struct {
 	Database string // letters, digits and _; at most 64 bytes
 	Engine   string // storage engine, "" for NDBCLUSTER
+
+	Greylist  *greylist.Policy    // nil for the files', which is greylist.DefaultPolicy
+	Whitelist *greylist.Whitelist // nil for the files', which is greylist.DefaultWhitelist
 }
 
 func (o Options) validate() error {
@@ -47,6 +51,16 @@ func (o Options) validate() error {
 	}
 	if o.Engine != "" && !identifier.MatchString(o.Engine) {
 		return fmt.Errorf("storage engine %q must be a word", o.Engine)
+	}
+	if o.Greylist != nil {
+		if err := o.Greylist.Validate(); err != nil {
+			return err
+		}
+	}
+	if o.Whitelist != nil {
+		if _, err := o.Whitelist.Compile(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -63,6 +77,7 @@ var identifier = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
 // object is one table or routine.
 type object struct {
 	name   string
+	kind   string // TABLE, PROCEDURE or FUNCTION
 	file   string
 	create string // the statement that creates it
 }
@@ -72,9 +87,46 @@ func (o object) body() string { return o.create[strings.Index(o.create, "BEGIN")
 
 var (
 	createTable   = regexp.MustCompile(`^CREATE TABLE IF NOT EXISTS (\w+)`)
-	createRoutine = regexp.MustCompile(`^CREATE PROCEDURE (\w+)(?s:.*)\bBEGIN\b`)
-	dropRoutine   = regexp.MustCompile(`^DROP PROCEDURE IF EXISTS \w+$`)
+	createRoutine = regexp.MustCompile(`^CREATE (PROCEDURE|FUNCTION) (\w+)(?s:.*)\bBEGIN\b`)
+	dropRoutine   = regexp.MustCompile(`^DROP (PROCEDURE|FUNCTION) IF EXISTS \w+$`)
+	// constant is how a routine declares a value that Options may replace.
+	constant = regexp.MustCompile(`(?m)^(\s*DECLARE (\w+) +(?:BIGINT|INT) DEFAULT )(\d+);`)
 )
+
+// whitelistRoutine is the function that Options.Whitelist replaces.
+const whitelistRoutine = "greylist_whitelisted"
+
+// objects reads the files, with what o replaces in them.
+func (o Options) objects() (tables, routines []object, err error) {
+	tables, routines, err = objects()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, t := range tables {
+		tables[i].create = strings.Replace(t.create, engineClause, "ENGINE="+o.engine(), 1)
+	}
+	for i, r := range routines {
+		if o.Greylist != nil {
+			routines[i].create = withConstants(r.create, o.Greylist.Constants())
+		}
+		if o.Whitelist != nil && r.name == whitelistRoutine {
+			routines[i].create = o.Whitelist.SQL()
+		}
+	}
+	return tables, routines, nil
+}
+
+// withConstants replaces the values that a routine declares.
+func withConstants(create string, values map[string]int64) string {
+	return constant.ReplaceAllStringFunc(create, func(line string) string {
+		m := constant.FindStringSubmatch(line)
+		value, ok := values[m[2]]
+		if !ok {
+			return line
+		}
+		return fmt.Sprintf("%s%d;", m[1], value)
+	})
+}
 
 // objects reads the files.
 func objects() (tables, routines []object, err error) {
@@ -93,9 +145,9 @@ func objects() (tables, routines []object, err error) {
 		}
 		for _, s := range statements {
 			if m := createTable.FindStringSubmatch(s); m != nil {
-				tables = append(tables, object{m[1], entry.Name(), s})
+				tables = append(tables, object{m[1], "TABLE", entry.Name(), s})
 			} else if m := createRoutine.FindStringSubmatch(s); m != nil {
-				routines = append(routines, object{m[1], entry.Name(), s})
+				routines = append(routines, object{m[2], m[1], entry.Name(), s})
 			} else if !dropRoutine.MatchString(s) { // create does it
 				return nil, nil, fmt.Errorf("%s: neither a table nor a routine: %.60q", entry.Name(), s)
 			}
@@ -120,7 +172,7 @@ func Install(ctx context.Context, nodes []Admin, o Options) error {
 	if len(nodes) == 0 {
 		return errors.New("install the schema: no SQL node is given")
 	}
-	tables, routines, err := objects()
+	tables, routines, err := o.objects()
 	if err != nil {
 		return fmt.Errorf("install the schema: %w", err)
 	}
@@ -132,9 +184,8 @@ func Install(ctx context.Context, nodes []Admin, o Options) error {
 		return err
 	}
 	for _, t := range tables {
-		create := strings.Replace(t.create, engineClause, "ENGINE="+o.engine(), 1)
 		err := retry(ctx, fmt.Sprintf("create table %s (%s) on %s", t.name, t.file, first.Name), func() error {
-			return execute(ctx, first.DB, o.Database, create)
+			return execute(ctx, first.DB, o.Database, t.create)
 		})
 		if err != nil {
 			return err
@@ -178,7 +229,7 @@ func Verify(ctx context.Context, node Admin, o Options) ([]Missing, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("verify routines: %w", err)
 	}
-	_, routines, err := objects()
+	_, routines, err := o.objects()
 	if err != nil {
 		return nil, fmt.Errorf("verify routines: %w", err)
 	}
@@ -212,7 +263,7 @@ func Repair(ctx context.Context, node Admin, o Options) error {
 	if err != nil {
 		return err
 	}
-	_, routines, err := objects()
+	_, routines, err := o.objects()
 	if err != nil {
 		return fmt.Errorf("repair routines: %w", err)
 	}
@@ -232,7 +283,7 @@ func Repair(ctx context.Context, node Admin, o Options) error {
 // create replaces one routine on one node.
 func create(ctx context.Context, node Admin, o Options, r object) error {
 	return retry(ctx, fmt.Sprintf("create routine %s (%s) on %s", r.name, r.file, node.Name), func() error {
-		return execute(ctx, node.DB, o.Database, "DROP PROCEDURE IF EXISTS "+r.name, r.create)
+		return execute(ctx, node.DB, o.Database, "DROP "+r.kind+" IF EXISTS "+r.name, r.create)
 	})
 }
 

@@ -96,10 +96,10 @@ func TestFiles(t *testing.T) {
 		}
 		return names
 	}
-	if got, want := names(tables), []string{"greylist", "heartbeat", "userprefs", "route"}; !slices.Equal(got, want) {
+	if got, want := names(tables), []string{"greylist", "heartbeat", "userprefs", "address", "route"}; !slices.Equal(got, want) {
 		t.Errorf("tables are %q, want %q", got, want)
 	}
-	if got, want := names(routines), []string{"greylist_check"}; !slices.Equal(got, want) {
+	if got, want := names(routines), []string{"greylist_check", "greylist_expire", "greylist_whitelisted"}; !slices.Equal(got, want) {
 		t.Errorf("routines are %q, want %q", got, want)
 	}
 	for _, table := range tables {

@@ -37,6 +37,12 @@ func TestSession(t *testing.T) {
 		if p, err := s.Read(t.Context(), node.Name); err != nil || p["theme"] != "dark" {
 			t.Errorf("%s: read: got %v, %v", node.Name, p, err)
 		}
+		if err := s.Delete(t.Context(), node.Name, "theme"); err != nil {
+			t.Error(err)
+		}
+		if p, err := s.Read(t.Context(), node.Name); err != nil || len(p) != 0 {
+			t.Errorf("%s: read after a delete: got %v, %v", node.Name, p, err)
+		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}

@@ -126,6 +126,12 @@ func (s *session) Set(ctx context.Context, user, key, value string) error {
 	return s.named(s.store.Set(ctx, user, key, value))
 }
 
+func (s *session) Delete(ctx context.Context, user, key string) error {
+	ctx, cancel := bound(ctx, s.readTimeout)
+	defer cancel()
+	return s.named(s.store.Delete(ctx, user, key))
+}
+
 // named adds the node to an error.
 func (s *session) named(err error) error {
 	if err == nil {
