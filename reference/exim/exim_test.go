@@ -283,6 +283,73 @@ func TestEximAnswersAndDelivers(t *testing.T) {
 	}
 }
 
+// TestEximDecidesAgainAtDelivery: a list is accepted whatever its members are;
+// what becomes of their copies is decided when these are delivered.
+func TestEximDecidesAgainAtDelivery(t *testing.T) {
+	m := start(t, clustertest.Shared(t), "exim_later")
+	const ours = "@calmail.example"
+	m.insert(
+		row{address: ours, kind: "domain"},
+		row{address: "ann" + ours, backend: "cyrus1.test", threshold: 30},
+		row{address: "bob" + ours, backend: "cyrus1.test", threshold: 90},
+		row{address: "locked" + ours, state: "suspended", backend: "cyrus1.test"},
+		row{address: "left" + ours, state: "closed"},
+		row{address: "packing" + ours, state: "moving", backend: "cyrus1.test"},
+		row{address: "full" + ours, backend: "cyrus1.test"},
+		row{address: "circle" + ours, kind: "list", targets: "circle" + ours + ",ann" + ours},
+		row{address: "list" + ours, kind: "list", targets: strings.Join([]string{
+			"ann" + ours, "bob" + ours, "locked" + ours, "left" + ours, "packing" + ours, "full" + ours, "nobody" + ours, "circle" + ours,
+		}, ",")},
+	)
+	a, err := send(t.Context(), m.address(), message{
+		From: "peer@peer.test", To: []string{"list" + ours, "nobody" + ours, "bob" + ours}, Subject: "to the list",
+	})
+	assert.NilError(t, err)
+	if got := fmt.Sprint(a.Recipients); !strings.HasPrefix(got, "[250 Accepted 550 5.1.1") || a.Data.Code != 250 {
+		t.Fatalf("the answers are %v and %v", a.Recipients, a.Data)
+	}
+	places := func(want ...string) []string {
+		t.Helper()
+		var got []string
+		await(t, fmt.Sprintf("%d deliveries", len(want)), func() error {
+			all, err := taken(t.Context(), m.Container)
+			if err == nil && len(all) < len(want) {
+				err = fmt.Errorf("there are %v", all)
+			}
+			got = nil
+			for _, d := range all {
+				got = append(got, d.place()+" "+d.Threshold)
+			}
+			return err
+		})
+		slices.Sort(got)
+		slices.Sort(want)
+		assert.DeepEqual(t, got, want)
+		return got
+	}
+	// One copy for each mailbox, with its own threshold, and one bounce.
+	first := places("cyrus1.test ann"+ours+" 30", "cyrus1.test bob"+ours+" 90", "outside.test peer@peer.test ")
+	log := m.Run(t, "cat", "/var/log/exim4/mainlog")
+	for _, want := range []string{
+		"** locked" + ours + " <list" + ours + "> R=suspended : 550 5.2.1",
+		"** left" + ours + " <list" + ours + "> R=closed : 550 5.1.6",
+		"** nobody" + ours + " <list" + ours + "> R=unknown : 550 5.1.1",
+		"** circle" + ours + " <list" + ours + "> R=loop : 550 5.4.6",
+		"== packing" + ours + " <list" + ours + "> R=moving defer: 451 4.2.1",
+		"== full" + ours + " <list" + ours + "> R=mailbox T=lmtp",
+	} {
+		if n := strings.Count(log, want); n != 1 {
+			t.Errorf("the log has %q %d times, want once:\n%s", want, n, log)
+		}
+	}
+	// The mailbox has moved.
+	_, err = m.Admins[1].DB.ExecContext(t.Context(),
+		"UPDATE "+m.database+".route SET state = 'active', backend = 'cyrus3.test' WHERE address = ?", []byte("packing"+ours))
+	assert.NilError(t, err)
+	m.Run(t, "exim4", "-qff")
+	places(append(first, "cyrus3.test packing"+ours+" 70")...)
+}
+
 // session gives SMTP commands to an Exim that is started for them, as a peer of
 // that address and name would, and returns its answers to them and the
 // statements that it sent to the database.
