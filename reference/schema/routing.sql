@@ -7,6 +7,11 @@
 -- Only for an address without a row it asks the same of '@<domain>', the row of
 -- the domain: no row there either means that the domain is not ours.
 --
+-- A client that does not look for an error after the columns of a result must not
+-- take "no row" for an answer: a SQL node that has lost its data nodes describes
+-- the columns first and fails then. Exim is one; ../exim/exim.conf asks for
+-- COUNT(*) and ANY_VALUE(...) of the same row, which always is a row.
+--
 -- Input:  the address, local part and domain joined by '@', lower case (Exim's
 --         ${lc:}), at most 254 bytes: the longest path that SMTP carries
 --         (RFC 5321 section 4.5.3.1.3, less the angle brackets).
