@@ -56,7 +56,7 @@ func (t *Trace) job(number uint64, at time.Duration) Job {
 	default:
 		// No two jobs of a day forward to the same address, so that a lost write
 		// shows.
-		target := "f" + strconv.FormatUint(number, 10) + "@d" + strconv.Itoa(d.below(peerDomains)) + ".example"
+		target := "f" + strconv.FormatUint(number, 10) + "@d" + strconv.Itoa(d.below(t.senders.Domains)) + ".example"
 		j.Changes = []accounts.Change{{Action: accounts.SetForward, Login: login, Targets: []string{target}, KeepCopy: true}}
 	}
 	for i := range j.Changes {

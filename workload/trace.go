@@ -48,6 +48,7 @@ type Message struct {
 	Client     netip.Addr
 	Sender     string
 	Recipients []string // one or more, no two alike
+	Schedule   uint8    // how the sender comes back when it is deferred: an index of Schedules()
 }
 
 // Action is one webmail login: it reads all preferences, and may then save an
@@ -88,6 +89,7 @@ type Trace struct {
 	popularity     table                     // of accounts as recipients
 	legitimateSize table                     // recipients less one, of a legitimate message
 	spamSize       table
+	senders        *senders
 
 	messages, actions, jobs int64
 }
@@ -108,6 +110,7 @@ func NewTrace(seed uint64, m Model, p Population, w Window) (*Trace, error) {
 		popularity:     zipf(p.Accounts, m.PopularityOffset),
 		legitimateSize: newTable(m.LegitimateRecipients),
 		spamSize:       newTable(m.SpamRecipients),
+		senders:        p.senders(),
 	}
 	for minute := range minutesPerDay + 1 {
 		t.messageStarts[minute] = uint64(m.messagesBefore(minute))
@@ -208,13 +211,14 @@ func (t *Trace) message(number uint64, minute int, at time.Duration) Message {
 	var peer Peer
 	switch {
 	case !m.Legitimate:
-		peer = t.population.bot(&d)
+		peer = t.senders.bot(&d)
 	case d.chance(t.model.RegularPPM):
-		peer = t.population.Correspondent(chosen[0], d.below(Correspondents))
+		peer = t.senders.correspondent(chosen[0], d.below(Correspondents))
 	default:
-		peer = t.population.sender(&d)
+		peer = t.senders.sender(&d)
 	}
-	m.Client, m.Sender = peer.Client, peer.Sender
+	m.Sender, m.Schedule = peer.Sender, peer.Schedule
+	m.Client = schedules[m.Schedule].address(t.seed, number, 0, peer.Client)
 	return m
 }
 
@@ -303,12 +307,12 @@ func (t *Trace) arrivals(into []arrival, minute int) []arrival {
 }
 
 // SHA256 identifies the trace: the lower-case hexadecimal SHA-256 of
-// "mailbench.trace/v1\n" and then every item of the window, in the order of
+// "mailbench.trace/v2\n" and then every item of the window, in the order of
 // All, in this form, integers big-endian:
 //
 //	message  'M', number (8 bytes), At in µs (8), 1 if legitimate or else 0 (1),
-//	         client as 16 bytes (IPv4 mapped, RFC 4291), sender, number of
-//	         recipients (2), each recipient
+//	         client as 16 bytes (IPv4 mapped, RFC 4291), schedule (1), sender,
+//	         number of recipients (2), each recipient
 //	action   'A', number (8), At in µs (8), user, number of saves (2), key and
 //	         value of each
 //	job      'J', number (8), At in µs (8), number of changes (2), and of each
@@ -319,7 +323,7 @@ func (t *Trace) arrivals(into []arrival, minute int) []arrival {
 // trace each time that it is called.
 func (t *Trace) SHA256() string {
 	h := sha256.New()
-	h.Write([]byte("mailbench.trace/v1\n"))
+	h.Write([]byte("mailbench.trace/v2\n"))
 	buffer := make([]byte, 0, 64<<10)
 	for item := range t.All() {
 		buffer = item.appendCanonical(buffer)
@@ -351,6 +355,7 @@ func (i Item) appendCanonical(b []byte) []byte {
 		b = append(b, legitimate)
 		client := m.Client.As16()
 		b = append(b, client[:]...)
+		b = append(b, m.Schedule)
 		text(m.Sender)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Recipients)))
 		for _, r := range m.Recipients {
