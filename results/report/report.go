@@ -369,6 +369,9 @@ func rest(run *results.Run) section {
 	if e := run.End; e != nil && e.PutOff+e.Dropped > 0 {
 		notes = append(notes, fmt.Sprintf("No room under way: %s tries were put off, %s sessions were left out.", count(e.PutOff), count(e.Dropped)))
 	}
+	if run.Speed > 1 {
+		notes = append(notes, fmt.Sprintf("The mail system's time ran %s times faster than the clock; faults, time-outs and latencies kept to the clock, so that a second of outage met %[1]s seconds of mail.", count(int64(run.Speed))))
+	}
 	return section{title: "Run", notes: append(notes,
 		"Generator's lag: "+lag+"; its CPU time: "+cpu+".",
 		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
