@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -485,6 +487,73 @@ func TestCost(t *testing.T) {
 		if got := (cost{after.trips - before.trips, after.scans - before.scans}); got != row.want {
 			t.Errorf("%s takes %d round trips to the data nodes and %d scans of a partition, want %d and %d",
 				row.sentence, got.trips, got.scans, row.want.trips, row.want.scans)
+		}
+	}
+}
+
+// TestTablesRefuse: what does not fit into a column is refused, and nothing is
+// stored in its place, whatever the session's sql_mode is.
+func TestTablesRefuse(t *testing.T) {
+	c := schematest.Install(t, "accountrefuses")
+	x := func(n int) []byte { return []byte(strings.Repeat("x", n)) }
+	const (
+		cut     = 1265 // "Data truncated": what no ENUM has
+		outside = 1264 // of the numbers that the type holds
+		tooLong = 1406
+		check   = 3819
+	)
+	rows := map[string]map[string]any{
+		"account":         {"login": "l", "backend": "b", "created_s": 1, "changed_s": 1},
+		"account_address": {"login": "l", "address": "a"},
+		"account_change":  {"change_id": x(16), "login": "l", "action": "create", "at_s": 1},
+	}
+	conn := c.Conn(t, 0)
+	for _, r := range []struct {
+		table, column string
+		value         any
+		strict        uint16 // the error in strict mode, 0 for none; else it is check
+	}{
+		{"account", "login", x(128), 0}, {"account", "login", x(129), check}, {"account", "login", x(300), tooLong}, {"account", "login", "", check},
+		{"account", "full_name", x(255), 0}, {"account", "full_name", x(256), check}, {"account", "full_name", x(300), tooLong},
+		{"account", "affiliation", x(64), 0}, {"account", "affiliation", x(65), check}, {"account", "affiliation", x(300), tooLong},
+		{"account", "state", "moving", 0}, {"account", "state", "frozen", cut}, {"account", "state", "", cut},
+		{"account", "backend", x(255), 0}, {"account", "backend", x(256), check}, {"account", "backend", x(300), tooLong}, {"account", "backend", "", check},
+		{"account", "moving_to", x(255), 0}, {"account", "moving_to", x(256), check}, {"account", "moving_to", x(300), tooLong},
+		{"account", "targets", x(8000), 0}, {"account", "targets", x(8001), check}, {"account", "targets", x(9000), tooLong},
+		{"account", "spam_threshold", 100, 0}, {"account", "spam_threshold", 101, check}, {"account", "spam_threshold", 300, outside}, {"account", "spam_threshold", 0, check},
+		{"account_address", "login", x(128), 0}, {"account_address", "login", x(129), check}, {"account_address", "login", x(300), tooLong}, {"account_address", "login", "", check},
+		{"account_address", "address", x(254), 0}, {"account_address", "address", x(255), check}, {"account_address", "address", x(300), tooLong}, {"account_address", "address", "", check},
+		{"account_change", "change_id", x(15), check}, {"account_change", "change_id", x(17), check}, {"account_change", "change_id", x(30), tooLong},
+		{"account_change", "login", x(128), 0}, {"account_change", "login", x(129), check}, {"account_change", "login", x(300), tooLong},
+		{"account_change", "action", "abort_move", 0}, {"account_change", "action", "wink", cut}, {"account_change", "action", "", cut},
+	} {
+		for _, mode := range []string{"STRICT_TRANS_TABLES", ""} {
+			want := r.strict
+			if want != 0 && mode == "" {
+				want = check
+			}
+			what := fmt.Sprintf("%s.%s = %.10q... (%d bytes), sql_mode %q", r.table, r.column, r.value, len(fmt.Sprintf("%s", r.value)), mode)
+			row := maps.Clone(rows[r.table])
+			row[r.column] = r.value
+			columns := slices.Sorted(maps.Keys(row))
+			var values []any
+			for _, column := range columns {
+				values = append(values, row[column])
+			}
+			for _, statement := range []string{"SET SESSION sql_mode = '" + mode + "'", "DELETE FROM " + r.table} {
+				if _, err := conn.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := conn.ExecContext(t.Context(), "INSERT INTO "+r.table+" ("+strings.Join(columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")", values...)
+			var server *mysql.MySQLError
+			if want == 0 && err != nil || want != 0 && !(errors.As(err, &server) && server.Number == want) {
+				t.Errorf("%s: got %v, want error %d", what, err, want)
+			}
+			var n int
+			if err := conn.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+r.table).Scan(&n); err != nil || (n == 0) != (want != 0) {
+				t.Errorf("%s: %d rows are stored (%v)", what, n, err)
+			}
 		}
 	}
 }
