@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
@@ -37,6 +38,7 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 	s := defaults()
 	d := &decoder{strictyaml.NewDecoder("scenario")}
 	d.Read(s.fields(), "", root)
+	d.fillWorkload(s)
 	d.fillClients(s)
 	d.check(s)
 	if err := d.Err(); err != nil {
@@ -55,6 +57,24 @@ func (s *Scenario) YAML() []byte {
 
 // decoder is one reading of a scenario file.
 type decoder struct{ *strictyaml.Decoder }
+
+// fillWorkload resolves the defaults that the profile has.
+func (d *decoder) fillWorkload(s *Scenario) {
+	if !d.Good("workload.profile") {
+		return
+	}
+	p, err := workload.BuiltinProfile(s.Workload.Profile)
+	if err != nil {
+		d.Reject("workload.profile", "%v", err)
+		return
+	}
+	if _, ok := d.Written["workload.messages_per_day"]; !ok {
+		s.Workload.MessagesPerDay = p.Model.MessagesPerDay
+	}
+	if _, ok := d.Written["workload.account_jobs_per_day"]; !ok {
+		s.Workload.JobsPerDay = p.Model.JobsPerDay
+	}
+}
 
 // fillClients resolves the defaults that depend on the topology.
 func (d *decoder) fillClients(s *Scenario) {

@@ -29,23 +29,8 @@ type Peers struct {
 	RetryingBotsPPM int64
 }
 
-// DefaultPeers are those of 2008.
-func DefaultPeers() Peers {
-	shares := make([]int64, len(schedules))
-	for name, ppm := range map[string]int64{
-		"never": 10_000, "sendmail": 300_000, "postfix": 170_000, "postfix-2.3": 130_000, "exim": 240_000, "qmail": 150_000,
-	} {
-		i, _ := scheduleNamed(name)
-		shares[i] = ppm
-	}
-	return Peers{
-		Domains: 4096, Senders: 500, PopularityOffset: 10,
-		Providers: []string{"yahoo", "hotmail", "gmail", "aol", "gmx", "mail.com"},
-		Schedules: shares,
-		IPv6PPM:   10_000,
-		Bots:      1 << 20, RetryingBotsPPM: 50_000,
-	}
-}
+// DefaultPeers are those of the profile berkeley-2008.
+func DefaultPeers() Peers { return berkeley2008().Peers }
 
 // Validate names the field that is out of its range.
 func (p Peers) Validate() error {

@@ -139,6 +139,9 @@ type List[T any] struct {
 
 // Rule implements Value.
 func (l List[T]) Rule() string {
+	if l.Least == l.Most {
+		return fmt.Sprintf("a list of %d %s", l.Least, l.What)
+	}
 	return fmt.Sprintf("a list of %d to %d %s", l.Least, l.Most, l.What)
 }
 
