@@ -149,6 +149,7 @@ func (p *Profile) fields(hours *[]int64) strictyaml.Object {
 			required("providers", strictyaml.List[string]{P: &peers.Providers, Least: 0, Most: 100, What: "schedules", Fresh: zero[string],
 				Entry: func(name *string) strictyaml.Value { return strictyaml.OneOf(name, scheduleNames()...) }}),
 			required("schedules", programs),
+			required("strangers", strictyaml.Percentage(&peers.StrangersPPM, 0)),
 			required("ipv6", strictyaml.Percentage(&peers.IPv6PPM, 0)),
 			required("bots", strictyaml.Integer(&peers.Bots, 1, 100*million)),
 			required("retrying_bots", strictyaml.Percentage(&peers.RetryingBotsPPM, 0)),

@@ -216,7 +216,7 @@ func (t *Trace) message(number uint64, minute int, at time.Duration) Message {
 	case d.chance(t.model.RegularPPM):
 		peer = t.senders.correspondent(chosen[0], d.below(Correspondents))
 	default:
-		peer = t.senders.sender(&d)
+		peer = t.senders.other(&d)
 	}
 	m.Sender, m.Schedule = peer.Sender, peer.Schedule
 	m.Client = schedules[m.Schedule].address(t.seed, number, 0, peer.Client)
