@@ -67,20 +67,23 @@ type answerAt struct {
 func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []PendingRetry) (answers []answerAt, left []PendingRetry) {
 	t.Helper()
 	end := tr.window.From + tr.window.Duration
-	var tries []PendingRetry
+	order := func(a, b PendingRetry) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Message.Number, b.Message.Number))
+	}
+	var first []PendingRetry
 	for item := range tr.All() {
 		if m := item.Message; m != nil {
-			tries = append(tries, PendingRetry{At: m.At, Client: m.Client, Message: *m})
+			first = append(first, PendingRetry{At: m.At, Client: m.Client, Message: *m})
 		}
 	}
-	tries = append(tries, pending...)
-	order := func(a, b PendingRetry) int {
-		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(min(1, b.Try), min(1, a.Try)), cmp.Compare(a.Message.Number, b.Message.Number))
-	}
-	slices.SortFunc(tries, order)
-	for len(tries) > 0 {
-		this := tries[0]
-		tries = tries[1:]
+	retries := slices.SortedFunc(slices.Values(pending), order)
+	for len(first)+len(retries) > 0 {
+		var this PendingRetry
+		if len(retries) > 0 && (len(first) == 0 || retries[0].At < first[0].At) {
+			this, retries = retries[0], retries[1:]
+		} else {
+			this, first = first[0], first[1:]
+		}
 		if this.At >= end {
 			left = append(left, this)
 			continue
@@ -101,8 +104,8 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []PendingRetr
 		if at, client, ok := tr.Retry(&this.Message, this.Try+1); ok && len(deferred) > 0 {
 			again := PendingRetry{At: at, Try: this.Try + 1, Client: client, Message: this.Message}
 			again.Message.Recipients = deferred
-			i, _ := slices.BinarySearchFunc(tries, again, order)
-			tries = slices.Insert(tries, i, again)
+			i, _ := slices.BinarySearchFunc(retries, again, order)
+			retries = slices.Insert(retries, i, again)
 		}
 	}
 	return answers, left

@@ -249,3 +249,34 @@ func TestBurstsMoveWithTheSeedAndKeepTheirHours(t *testing.T) {
 		t.Errorf("50 seeds have bursts in %d minutes only", len(seen))
 	}
 }
+
+// TestReferenceHoldsEveryField holds docs/workload.md true.
+func TestReferenceHoldsEveryField(t *testing.T) {
+	text, err := os.ReadFile("../docs/workload.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(text)
+	var hours []int64
+	var p Profile
+	p.Peers.Schedules = make([]int64, len(schedules))
+	var walk func(path string, o strictyaml.Object)
+	walk = func(path string, o strictyaml.Object) {
+		for _, f := range o {
+			full := strings.TrimPrefix(path+"."+f.Key, ".")
+			if inner, ok := f.Value.(strictyaml.Object); ok && full != "weekdays" && full != "peers.schedules" {
+				walk(full, inner)
+				continue
+			}
+			if !strings.Contains(doc, "`"+full+"`") {
+				t.Errorf("docs/workload.md does not explain %s", full)
+			}
+		}
+	}
+	walk("", p.fields(&hours))
+	for _, name := range append(scheduleNames(), ProfileNames()...) {
+		if !strings.Contains(doc, "`"+name+"`") {
+			t.Errorf("docs/workload.md does not mention %s", name)
+		}
+	}
+}
