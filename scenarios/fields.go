@@ -91,6 +91,7 @@ func (w *Workload) fields() object {
 		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
 		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
+		{key: "retries", value: oneOf(&w.Retries, RetriesClosed, RetriesNone), doc: "Who makes the tries after the first of a message that was put off: `closed` the peers, each by its own schedule, because of what the database answered or did not; `none` nobody."},
 	}
 }
 
@@ -134,6 +135,7 @@ func (o *ObjectiveSpec) fields() object {
 func (b *Bounds) fields() object {
 	return object{
 		{key: "lag_p999", value: orNone(&b.LagP999, durationValue(&b.LagP999, time.Microsecond, time.Minute)), doc: "Dispatch lag of the generator, 99.9th percentile. A run past it is inconclusive."},
-		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Ops that may be under way at one time."},
+		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Messages, webmail actions and account jobs that may be under way at one time."},
+		{key: "overflow", value: oneOf(&b.Overflow, OverflowWait, OverflowPutOff, OverflowDrop), doc: "What becomes of one that comes when as many are under way: `wait` holds it back and all after it, and shows the wait as queue latency; `put-off` answers a message as an MTA does whose limit of connections is reached, so that the peer comes back by its schedule, and leaves out what is no message; `drop` leaves it out. All are counted in the report."},
 	}
 }

@@ -64,6 +64,7 @@ type Workload struct {
 	From           Start         // where on the virtual day the window begins
 	Duration       time.Duration // of the load, in wall time
 	Speed          int           // virtual seconds a wall second
+	Retries        Retries
 }
 
 // Span is how much of the virtual day the window covers.
@@ -159,8 +160,28 @@ const (
 // about the cluster and is inconclusive.
 type Bounds struct {
 	LagP999  time.Duration // dispatch lag, 99.9th percentile; 0 for no limit
-	InFlight int           // ops under way at one time, at most
+	InFlight int           // sessions under way at one time, at most
+	Overflow Overflow
 }
+
+// Overflow is what becomes of a session that finds InFlight others under way.
+type Overflow string
+
+// The policies.
+const (
+	OverflowWait   Overflow = "wait"
+	OverflowPutOff Overflow = "put-off"
+	OverflowDrop   Overflow = "drop"
+)
+
+// Retries is who makes tries after the first of messages that are put off.
+type Retries string
+
+// The ways.
+const (
+	RetriesClosed Retries = "closed" // the peers, because of what the database answered
+	RetriesNone   Retries = "none"   // nobody
+)
 
 // Topology lays the nodes out on their hosts. It fails only for a Scenario that
 // Parse has not checked.
@@ -225,12 +246,13 @@ func defaults() *Scenario {
 			From:           Start{BusiestHour: true},
 			Duration:       6 * time.Minute,
 			Speed:          1,
+			Retries:        RetriesClosed,
 		},
 		Faults: []FaultSpec{},
 		ObjectiveSpecs: []ObjectiveSpec{{
 			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad,
 		}},
-		Bounds: Bounds{LagP999: 50 * time.Millisecond, InFlight: 4096},
+		Bounds: Bounds{LagP999: 50 * time.Millisecond, InFlight: 4096, Overflow: OverflowWait},
 	}
 }
 

@@ -77,7 +77,7 @@ func (s *fakeSession) Account(context.Context, string) (accounts.Account, error)
 }
 
 func (s *fakeSession) Route(ctx context.Context, _ string) (routing.Answer, error) {
-	return routing.Answer{Verdict: s.route, Backend: "cyrus1"}, s.do(ctx, reference.Route)
+	return routing.Answer{Verdict: s.route, Backend: "cyrus1", Greylist: true}, s.do(ctx, reference.Route)
 }
 
 func (s *fakeSession) Check(ctx context.Context, r greylist.Request) (greylist.Answer, error) {

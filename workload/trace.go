@@ -66,12 +66,14 @@ type Save struct {
 	Key, Value string
 }
 
-// Item is a message, an action or a job: the other two are nil.
+// Item is a message on its first try, an action, a job, or a later try of a
+// message: the others are nil.
 type Item struct {
 	At      time.Duration // virtual time since midnight
 	Message *Message
 	Action  *Action
 	Job     *Job
+	Try     *Try // none of a trace's; see Replay
 }
 
 // Trace is the mail of a window. It holds tables but no messages, and may be
