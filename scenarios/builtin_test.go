@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 func TestEveryBuiltInParsesAndIsNamedAsItsFile(t *testing.T) {
@@ -122,7 +123,7 @@ func TestLoadTellsNamesFromPaths(t *testing.T) {
 	if err := os.WriteFile(large, []byte(strings.Repeat("#", 2<<20)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = Load(large); err != nil || len(f.Data) != maxSize+1 {
+	if f, err = Load(large); err != nil || len(f.Data) != strictyaml.MaxSize+1 {
 		t.Errorf("a large file must be read only until it is seen to be too large: %d bytes, %v", len(f.Data), err)
 	}
 	for _, row := range []struct{ what, name, want string }{
@@ -154,7 +155,7 @@ func TestNearest(t *testing.T) {
 		{"nothing at all", "", ""},
 		{"something very long", strings.Repeat("smoke", 100_000), ""},
 	} {
-		if got, ok := nearest(row.name, known); got != row.want || ok != (row.want != "") {
+		if got, ok := strictyaml.Nearest(row.name, known); got != row.want || ok != (row.want != "") {
 			t.Errorf("%s: got %q, %t, want %q", row.what, got, ok, row.want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // fields is the one table of what a scenario file may say: it reads files,
@@ -84,9 +85,9 @@ func (p *Population) fields() object {
 
 func (w *Workload) fields() object {
 	return object{
-		{key: "profile", value: oneOf(&w.Profile, "berkeley-2008"), doc: "The day model: who sends when, and what."},
-		{key: "messages_per_day", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
-		{key: "account_jobs_per_day", value: integerValue(&w.JobsPerDay, 0, 1_000_000), doc: "What the staff does to accounts on the whole virtual day: new ones, moves to another backend, forwards."},
+		{key: "profile", value: oneOf(&w.Profile, workload.ProfileNames()...), doc: "The day model: who sends when, and what. docs/workload.md describes it."},
+		{key: "messages_per_day", fallback: "the profile's", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
+		{key: "account_jobs_per_day", fallback: "the profile's", value: integerValue(&w.JobsPerDay, 0, 1_000_000), doc: "What the staff does to accounts on the whole virtual day: new ones, moves to another backend, forwards."},
 		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
 		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},

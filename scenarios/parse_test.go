@@ -141,7 +141,7 @@ var badInputs = []struct {
 	{what: "an escape sequence in YAML's own disguise",
 		text: "name: t\nhypothesis: \"a\\e[2J\"\n", first: `peak.yaml:2:13: hypothesis: must be text of 1 to 500 printable characters, not "a\x1b[2J"`},
 	{what: "Windows line ends and letters beyond ASCII keep lines and columns",
-		text: "# é\r\nname: t\r\nhypothesis: é\r\nworkload: {profile: é, speed: 0}\r\n", first: `peak.yaml:4:21: workload.profile: must be berkeley-2008, not "é"`},
+		text: "# é\r\nname: t\r\nhypothesis: é\r\nworkload: {profile: é, speed: 0}\r\n", first: `peak.yaml:4:21: workload.profile: must be berkeley-2008 or modern, not "é"`},
 	{what: "a long line is cut around the mistake",
 		text: least + "bounds: {" + strings.Repeat(" ", 100) + "lag_p999: 50ms, in_flight: 0, " + strings.Repeat(" ", 100) + "}\n", first: `peak.yaml:3:137: bounds.in_flight: must be a whole number from 1 to 1000000, not 0`},
 	{what: "an override does not hide that the file is no mapping",

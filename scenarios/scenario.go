@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // Scenario is one experiment, resolved: every default is filled in and every
@@ -239,8 +240,8 @@ func defaults() *Scenario {
 		},
 		Population: Population{Accounts: 70_000, Domain: "calmail.example"},
 		Workload: Workload{
-			Profile:        "berkeley-2008",
-			MessagesPerDay: 4_000_000,
+			Profile:        workload.DefaultProfile,
+			MessagesPerDay: 4_000_000, // the profile's, as JobsPerDay
 			JobsPerDay:     200,
 			From:           Start{BusiestHour: true},
 			Duration:       6 * time.Minute,

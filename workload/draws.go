@@ -24,6 +24,7 @@ const (
 	streamRetry         stream = 15 // when the tries of a message come
 	streamTryAddress    stream = 16 // which host of a sender makes a try
 	streamBurst         stream = 17 // in which minutes mail comes in bursts
+	streamPastClient    stream = 18 // when a client of the past earned its last credit
 )
 
 // increment is what splitmix64 adds: 2^64 divided by the golden ratio, made odd.

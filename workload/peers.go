@@ -21,6 +21,10 @@ type Peers struct {
 	// Schedules are the shares of all other domains that run each program, in
 	// the order of Schedules(), in millionths; the sum is 1,000,000.
 	Schedules []int64
+	// StrangersPPM is the share of hosts that have never written before, among
+	// legitimate mail that is from no regular correspondent. Each is a domain of
+	// its own.
+	StrangersPPM int64
 	// IPv6PPM is the share of peers that come by IPv6.
 	IPv6PPM int64
 	// Bots is how many machines send spam, 1 to 100,000,000; RetryingBotsPPM is
@@ -29,23 +33,8 @@ type Peers struct {
 	RetryingBotsPPM int64
 }
 
-// DefaultPeers are those of 2008.
-func DefaultPeers() Peers {
-	shares := make([]int64, len(schedules))
-	for name, ppm := range map[string]int64{
-		"never": 10_000, "sendmail": 300_000, "postfix": 170_000, "postfix-2.3": 130_000, "exim": 240_000, "qmail": 150_000,
-	} {
-		i, _ := scheduleNamed(name)
-		shares[i] = ppm
-	}
-	return Peers{
-		Domains: 4096, Senders: 500, PopularityOffset: 10,
-		Providers: []string{"yahoo", "hotmail", "gmail", "aol", "gmx", "mail.com"},
-		Schedules: shares,
-		IPv6PPM:   10_000,
-		Bots:      1 << 20, RetryingBotsPPM: 50_000,
-	}
-}
+// DefaultPeers are those of the profile berkeley-2008.
+func DefaultPeers() Peers { return berkeley2008().Peers }
 
 // Validate names the field that is out of its range.
 func (p Peers) Validate() error {
@@ -60,6 +49,8 @@ func (p Peers) Validate() error {
 		return fmt.Errorf("peers: Providers has %d names, must have at most the %d of Domains", len(p.Providers), p.Domains)
 	case len(p.Schedules) != len(schedules):
 		return fmt.Errorf("peers: Schedules has %d shares, must have %d, one for each of Schedules()", len(p.Schedules), len(schedules))
+	case p.StrangersPPM < 0 || p.StrangersPPM > million:
+		return fmt.Errorf("peers: StrangersPPM is %d, must be 0 to 1,000,000 millionths", p.StrangersPPM)
 	case p.IPv6PPM < 0 || p.IPv6PPM > million:
 		return fmt.Errorf("peers: IPv6PPM is %d, must be 0 to 1,000,000 millionths", p.IPv6PPM)
 	case p.Bots < 1 || p.Bots > 100*million:
@@ -110,10 +101,24 @@ func (s *senders) correspondent(i, which int) Peer {
 	return s.sender(&d)
 }
 
-// sender draws someone of a peer's domain. A domain has one mail server, or the
+// sender draws someone of a domain that writes often. A domain has one mail server, or the
 // neighbours that its schedule says.
-func (s *senders) sender(d *draws) Peer {
-	domain := s.popularity.pick(d)
+func (s *senders) sender(d *draws) Peer { return s.of(s.popularity.pick(d), d) }
+
+// other draws someone who is no regular correspondent.
+func (s *senders) other(d *draws) Peer {
+	if d.chance(s.StrangersPPM) {
+		return s.of(s.Domains+d.below(strangers), d)
+	}
+	return s.sender(d)
+}
+
+// strangers is how many domains there are beside those that write often: so many
+// that hardly one comes twice.
+const strangers = 1 << 30
+
+// of draws someone of a domain.
+func (s *senders) of(domain int, d *draws) Peer {
 	user := d.below(s.Senders)
 	server := newDraws(s.seed, streamDomain, uint64(domain))
 	return Peer{

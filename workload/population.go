@@ -88,6 +88,13 @@ func (p Population) Address(i int) string {
 	return givenNames[d.below(len(givenNames))] + strconv.Itoa(i) + "@" + p.Domain
 }
 
+// knows says whether an address of the domain is an account's, which ends in a
+// digit, rather than a guess.
+func (p Population) knows(address string) bool {
+	before := len(address) - len(p.Domain) - 2
+	return before >= 0 && address[before] >= '0' && address[before] <= '9'
+}
+
 // Backend is the host that holds account i's mailbox.
 func (p Population) Backend(i int) string {
 	d := newDraws(p.Seed, streamAccount, uint64(i))

@@ -229,7 +229,14 @@ func (s *Schedule) address(seed, message uint64, try int, member netip.Addr) net
 		return member
 	}
 	d := newDraws(seed, streamTryAddress, message) + draws(uint64(try)*increment)
-	which := d.below(s.Addresses)
+	return s.member(d.below(s.Addresses), member)
+}
+
+// member is one of a sender's addresses, 0 to Addresses-1, given any.
+func (s *Schedule) member(which int, member netip.Addr) netip.Addr {
+	if s.Addresses <= 1 {
+		return member
+	}
 	network, host := byte(which%s.Networks), byte(which/s.Networks)
 	if member.Is4() {
 		a := member.As4()

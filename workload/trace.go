@@ -114,13 +114,14 @@ func NewTrace(seed uint64, m Model, p Population, w Window) (*Trace, error) {
 		spamSize:       newTable(m.SpamRecipients),
 		senders:        p.senders(),
 	}
+	legitimate, spam := m.minutes(seed)
+	for minute := range minutesPerDay {
+		t.legitimate[minute] = uint64(legitimate[minute])
+		t.messageStarts[minute+1] = t.messageStarts[minute] + uint64(legitimate[minute]+spam[minute])
+	}
 	for minute := range minutesPerDay + 1 {
-		t.messageStarts[minute] = uint64(m.messagesBefore(minute))
 		t.actionStarts[minute] = uint64(m.loginsBefore(p.Accounts, minute))
 		t.jobStarts[minute] = uint64(m.jobsBefore(minute))
-		if minute > 0 {
-			t.legitimate[minute-1] = uint64(m.legitimateBefore(minute) - m.legitimateBefore(minute-1))
-		}
 	}
 	t.messages = t.count(&t.messageStarts, streamArrival)
 	t.actions = t.count(&t.actionStarts, streamLogin)
@@ -217,7 +218,7 @@ func (t *Trace) message(number uint64, minute int, at time.Duration) Message {
 	case d.chance(t.model.RegularPPM):
 		peer = t.senders.correspondent(chosen[0], d.below(Correspondents))
 	default:
-		peer = t.senders.sender(&d)
+		peer = t.senders.other(&d)
 	}
 	m.Sender, m.Schedule = peer.Sender, peer.Schedule
 	m.Client = schedules[m.Schedule].address(t.seed, number, 0, peer.Client)

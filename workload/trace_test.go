@@ -430,3 +430,16 @@ func BenchmarkTraceSHA256OfAnHour(b *testing.B) {
 		_ = tr.SHA256()
 	}
 }
+
+// BenchmarkTraceOfADay makes the 4,000,000 messages of a day, and its logins and
+// jobs, in order, by one goroutine.
+func BenchmarkTraceOfADay(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for range newTrace(b, 0, 24*time.Hour).All() {
+			n++
+		}
+		b.ReportMetric(float64(n), "items")
+	}
+}
