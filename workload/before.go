@@ -38,6 +38,7 @@ type Before struct {
 	retries  retryHeap
 	saved    []preferences.Row
 	answers  [greylist.RecipientListed + 1]int64
+	tried    func(m *Message, at time.Duration, try int, recipients recipientSet) // is told of later tries; may be nil
 }
 
 // leastBefore is how many hours are replayed at least. Of the schedules Exim's
@@ -70,21 +71,32 @@ type clientBefore struct {
 	first, last, credits uint32
 }
 
-// PendingRetry is a try that comes after the window has begun, of a message that
-// was deferred before.
-type PendingRetry struct {
-	At     time.Duration // virtual time since midnight of the trace's day
-	Try    int           // from 1
-	Client netip.Addr    // the address that it comes from
-	// Message is what was offered before, with those recipients only that were
-	// deferred. Its At may be below 0 and its number beyond those of the day.
-	Message Message
-}
-
 // Before replays the hours before the window. day is midnight of the trace's
 // day, policy that of the target. progress, if not nil, is called now and then
 // with the messages done, as of a table called "state before".
 func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) (*Before, error) {
+	return t.before(ctx, policy, day, t.window.From, nil, progress)
+}
+
+// Predict works out the tries after the first that come within the window, in
+// their order, as the decision model would answer and no fault were: those that
+// are still to come when it begins, and those that it causes itself. Arguments
+// are those of [Trace.Before].
+func (t *Trace) Predict(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) ([]*Try, error) {
+	var predicted []*Try
+	_, err := t.before(ctx, policy, day, t.window.From+t.window.Duration, func(m *Message, at time.Duration, try int, recipients recipientSet) {
+		if t.window.holds(at) {
+			predicted = append(predicted, t.try(*m, at, try, recipients))
+		}
+	}, progress)
+	return predicted, err
+}
+
+// before replays what comes before end, which is the window's begin or end.
+func (t *Trace) before(
+	ctx context.Context, policy greylist.Policy, day time.Time, end time.Duration,
+	tried func(*Message, time.Duration, int, recipientSet), progress func(LoadProgress),
+) (*Before, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("state before: %w", err)
 	}
@@ -95,7 +107,7 @@ func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Tim
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	b := &Before{trace: t, policy: policy, day: day, rows: map[greylist.Key]uint32{}, known: map[netip.Addr]uint32{}}
+	b := &Before{trace: t, policy: policy, day: day, tried: tried, rows: map[greylist.Key]uint32{}, known: map[netip.Addr]uint32{}}
 	begin := min(0, t.window.From-leastBefore)
 	var days []*Trace
 	if begin < 0 {
@@ -107,8 +119,8 @@ func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Tim
 		}
 		days = append(days, b.yesterday)
 	}
-	if t.window.From > 0 {
-		today, err := NewTrace(t.seed, t.model, t.population, Window{0, t.window.From})
+	if end > 0 {
+		today, err := NewTrace(t.seed, t.model, t.population, Window{0, end})
 		if err != nil {
 			return nil, fmt.Errorf("state before: %w", err)
 		}
@@ -146,7 +158,7 @@ func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Tim
 			}
 		}
 	}
-	b.retryUntil(t.window.From)
+	b.retryUntil(end)
 	for at, value := range saved {
 		b.saved = append(b.saved, preferences.Row{User: at[0], Key: at[1], Value: value})
 	}
@@ -233,6 +245,9 @@ func (b *Before) retryUntil(end time.Duration) {
 	for len(b.retries) > 0 && b.retries[0].at < end {
 		r := heap.Pop(&b.retries).(retryBefore)
 		m := b.message(r.number)
+		if b.tried != nil {
+			b.tried(&m, r.at, r.try, r.recipients)
+		}
 		b.offer(&m, r.at, r.try, r.recipients)
 	}
 }
@@ -360,26 +375,30 @@ func (b *Before) Clients() iter.Seq[greylist.ClientRow] {
 // Preferences are the options that were saved since midnight.
 func (b *Before) Preferences() []preferences.Row { return slices.Clone(b.saved) }
 
-// Retries yields the tries that are still to come, in their order. Whether the
-// window ends before them is for the caller to see.
-func (b *Before) Retries() iter.Seq[PendingRetry] {
+// Retries yields the tries that are still to come, in their order, of messages
+// that were deferred before; those of the day before have numbers beyond the
+// day's, and came at a time below 0. Whether the window ends before a try is for
+// the caller to see.
+func (b *Before) Retries() iter.Seq[*Try] {
 	pending := slices.SortedFunc(slices.Values(b.retries), compareRetries)
-	return func(yield func(PendingRetry) bool) {
+	return func(yield func(*Try) bool) {
 		for _, r := range pending {
-			m := b.message(r.number)
-			client := schedules[m.Schedule].address(b.trace.seed, m.Number, r.try, m.Client)
-			all := m.Recipients
-			m.Recipients = nil
-			for i, recipient := range all {
-				if r.recipients.has(i) {
-					m.Recipients = append(m.Recipients, recipient)
-				}
-			}
-			if !yield(PendingRetry{At: r.at, Try: r.try, Client: client, Message: m}) {
+			if !yield(b.trace.try(b.message(r.number), r.at, r.try, r.recipients)) {
 				return
 			}
 		}
 	}
+}
+
+// try is one of a message's tries after the first.
+func (t *Trace) try(m Message, at time.Duration, number int, recipients recipientSet) *Try {
+	try := &Try{Message: &m, Number: number, At: at, Client: schedules[m.Schedule].address(t.seed, m.Number, number, m.Client)}
+	for i := range m.Recipients {
+		if recipients.has(i) {
+			try.Recipients = append(try.Recipients, i)
+		}
+	}
+	return try
 }
 
 // Sizes are how many triplets, auto-whitelist entries and pending tries there
