@@ -70,17 +70,6 @@ type clientBefore struct {
 	first, last, credits uint32
 }
 
-// PendingRetry is a try that comes after the window has begun, of a message that
-// was deferred before.
-type PendingRetry struct {
-	At     time.Duration // virtual time since midnight of the trace's day
-	Try    int           // from 1
-	Client netip.Addr    // the address that it comes from
-	// Message is what was offered before, with those recipients only that were
-	// deferred. Its At may be below 0 and its number beyond those of the day.
-	Message Message
-}
-
 // Before replays the hours before the window. day is midnight of the trace's
 // day, policy that of the target. progress, if not nil, is called now and then
 // with the messages done, as of a table called "state before".
@@ -360,26 +349,22 @@ func (b *Before) Clients() iter.Seq[greylist.ClientRow] {
 // Preferences are the options that were saved since midnight.
 func (b *Before) Preferences() []preferences.Row { return slices.Clone(b.saved) }
 
-// Retries yields the tries that are still to come, in their order. Whether the
-// window ends before them is for the caller to see.
-func (b *Before) Retries() iter.Seq[PendingRetry] {
-	pending := slices.SortedFunc(slices.Values(b.retries), compareRetries)
-	return func(yield func(PendingRetry) bool) {
-		for _, r := range pending {
-			m := b.message(r.number)
-			client := schedules[m.Schedule].address(b.trace.seed, m.Number, r.try, m.Client)
-			all := m.Recipients
-			m.Recipients = nil
-			for i, recipient := range all {
-				if r.recipients.has(i) {
-					m.Recipients = append(m.Recipients, recipient)
-				}
-			}
-			if !yield(PendingRetry{At: r.at, Try: r.try, Client: client, Message: m}) {
-				return
+// Later are the tries that are still to come when the window begins, in their
+// order, for the recipients that were still put off. The At of their messages may
+// be below 0, and the number beyond those of the day.
+func (b *Before) Later() []*Try {
+	var tries []*Try
+	for _, r := range slices.SortedFunc(slices.Values(b.retries), compareRetries) {
+		m := b.message(r.number)
+		t := &Try{Message: &m, Number: r.try, At: r.at, Client: schedules[m.Schedule].address(b.trace.seed, m.Number, r.try, m.Client)}
+		for i := range m.Recipients {
+			if r.recipients.has(i) {
+				t.Recipients = append(t.Recipients, i)
 			}
 		}
+		tries = append(tries, t)
 	}
+	return tries
 }
 
 // Sizes are how many triplets, auto-whitelist entries and pending tries there

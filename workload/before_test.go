@@ -64,21 +64,21 @@ type answerAt struct {
 // play offers the trace's messages, and the pending tries, to a model, with
 // every retry that its answers cause. It is written to be plain, as an oracle of
 // Before.
-func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []PendingRetry) (answers []answerAt, left []PendingRetry) {
+func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answers []answerAt, left []*Try) {
 	t.Helper()
 	end := tr.window.From + tr.window.Duration
-	order := func(a, b PendingRetry) int {
+	order := func(a, b *Try) int {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Message.Number, b.Message.Number))
 	}
-	var first []PendingRetry
+	var first []*Try
 	for item := range tr.All() {
 		if m := item.Message; m != nil {
-			first = append(first, PendingRetry{At: m.At, Client: m.Client, Message: *m})
+			first = append(first, firstTry(m))
 		}
 	}
 	retries := slices.SortedFunc(slices.Values(pending), order)
 	for len(first)+len(retries) > 0 {
-		var this PendingRetry
+		var this *Try
 		if len(retries) > 0 && (len(first) == 0 || retries[0].At < first[0].At) {
 			this, retries = retries[0], retries[1:]
 		} else {
@@ -88,8 +88,9 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []PendingRetr
 			left = append(left, this)
 			continue
 		}
-		var deferred []string
-		for _, r := range this.Message.Recipients {
+		var deferred []int
+		for _, i := range this.Recipients {
+			r := this.Message.Recipients[i]
 			if strings.ContainsAny(r[:strings.Index(r, "@")], "0123456789") { // an account
 				a, err := model.Check(t.Context(), greylist.Request{Client: this.Client, Sender: this.Message.Sender, Recipient: r, Now: testDay.Add(this.At)})
 				if err != nil {
@@ -97,13 +98,11 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []PendingRetr
 				}
 				answers = append(answers, answerAt{this.At, a.Verdict})
 				if a.Verdict.Defers() {
-					deferred = append(deferred, r)
+					deferred = append(deferred, i)
 				}
 			}
 		}
-		if at, client, ok := tr.Retry(&this.Message, this.Try+1); ok && len(deferred) > 0 {
-			again := PendingRetry{At: at, Try: this.Try + 1, Client: client, Message: this.Message}
-			again.Message.Recipients = deferred
+		if again, ok := tr.next(this, deferred); ok && len(deferred) > 0 {
 			i, _ := slices.BinarySearchFunc(retries, again, order)
 			retries = slices.Insert(retries, i, again)
 		}
@@ -117,11 +116,11 @@ func TestBeforeIsWhatTheDecisionModelLeaves(t *testing.T) {
 	const from, to = 12 * time.Hour, 12*time.Hour + 20*time.Minute
 	b, later := before(t, beforeTrace(t, 400_000, from, time.Minute)), before(t, beforeTrace(t, 400_000, to, time.Minute))
 	model := memoryOf(b)
-	_, left := play(t, beforeTrace(t, 400_000, from, to-from), model, slices.Collect(b.Retries()))
+	_, left := play(t, beforeTrace(t, 400_000, from, to-from), model, b.Later())
 	if got := memoryOf(later).Rows; !reflect.DeepEqual(got, model.Rows) {
 		t.Errorf("the state at %v has %d rows, which differ from the %d that the model leaves that begins at %v", to, len(got), len(model.Rows), from)
 	}
-	pending := slices.Collect(later.Retries())
+	pending := later.Later()
 	if len(pending) < 100 || !reflect.DeepEqual(pending, left) {
 		t.Errorf("%d tries are pending at %v, and differ from the %d that the model leaves", len(pending), to, len(left))
 	}
@@ -150,12 +149,12 @@ func TestBeforeGivesRowsThatCanBeLoaded(t *testing.T) {
 		t.Errorf("%d triplets and %d clients have %d keys", triplets, clients, len(keys))
 	}
 	last, n := b.trace.window.From, 0
-	for r := range b.Retries() {
+	for _, r := range b.Later() {
 		n++
-		if r.At < last || len(r.Message.Recipients) == 0 || r.Try < 1 || r.Message.At >= tr.window.From {
+		if r.At < last || len(r.Recipients) == 0 || r.Number < 1 || r.Message.At >= tr.window.From {
 			t.Fatalf("try %+v is out of order or empty", r)
 		}
-		if at, client, ok := tr.Retry(&r.Message, r.Try); !ok || at != r.At || client != r.Client {
+		if at, client, ok := tr.Retry(r.Message, r.Number); !ok || at != r.At || client != r.Client {
 			t.Fatalf("try %+v comes at %v from %v (%t) by its schedule", r, at, client, ok)
 		}
 		last = r.At
@@ -226,7 +225,7 @@ func TestAnswersOfASliceAreAlikeFromItsFirstMinuteOn(t *testing.T) {
 	const bound = 16.3
 	tr := beforeTrace(t, 1_200_000, 10*time.Hour+30*time.Minute, 20*time.Minute)
 	b := before(t, tr)
-	pending := slices.Collect(b.Retries())
+	pending := b.Later()
 	fresh := greylist.NewMemory(greylist.DefaultPolicy(), nil)
 	for r := range tr.population.TripletRows(b.Start()) { // what Load stores
 		fresh.Rows[fresh.Policy.TripletKey(r.Client, "", r.Sender, r.Recipient)] = greylist.State{Seen: true, First: r.First.Unix(), Last: r.Last.Unix()}
@@ -234,7 +233,7 @@ func TestAnswersOfASliceAreAlikeFromItsFirstMinuteOn(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		model    *greylist.Memory
-		pending  []PendingRetry
+		pending  []*Try
 		alike    bool
 	}{
 		{"with the state before", memoryOf(b), pending, true},
