@@ -2,6 +2,7 @@ package workload
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mailbench/mailbench/reference/accounts"
@@ -523,6 +525,53 @@ func TestAFileThatChangesWhileItIsRead(t *testing.T) {
 	if err := f.Err(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("byte %d", f.entries[1].offset)) {
 		t.Errorf("error %v does not name the second block", err)
 	}
+}
+
+func TestReplayOfAFileIsThatOfItsTrace(t *testing.T) {
+	window := Window{11 * time.Hour, time.Second}
+	var want []Sample
+	for _, fromFile := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			out := &samples{}
+			r := newReplay(t, Berkeley2008(), window, &fakeTarget{}, out, mta(1, 2), webmail(1, 2))
+			if fromFile {
+				f, err := opened(written(t, r.Trace.(*Trace), 2))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Trace = f
+			}
+			if _, err := r.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			slices.SortFunc(out.all, func(a, b Sample) int {
+				return cmp.Or(cmp.Compare(a.Intended, b.Intended), cmp.Compare(a.Message, b.Message), cmp.Compare(a.Recipient, b.Recipient), cmp.Compare(a.Operation, b.Operation))
+			})
+			switch {
+			case !fromFile:
+				want = out.all
+			case len(want) < 100 || !reflect.DeepEqual(out.all, want):
+				t.Errorf("%d samples of the file are not the %d of the trace", len(out.all), len(want))
+			}
+		})
+	}
+}
+
+func TestReplayEndsWithTheErrorOfItsFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplay(t, Berkeley2008(), Window{11 * time.Hour, time.Second}, &fakeTarget{}, &samples{}, mta(1), webmail(1))
+		b := written(t, r.Trace.(*Trace), 1)
+		f, err := opened(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[f.entries[0].offset+traceBlockHeader] ^= 1
+		r.Trace = f
+		var wrong *TraceFileError
+		if _, err := r.Run(t.Context()); !errors.As(err, &wrong) {
+			t.Errorf("error %v, want that of the file", err)
+		}
+	})
 }
 
 func TestOpenTrace(t *testing.T) {
