@@ -105,7 +105,7 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answ
 				}
 			}
 		}
-		if again, ok := tr.next(this, deferred); ok && len(deferred) > 0 {
+		if again, ok := nextTry(tr, this, deferred); ok && len(deferred) > 0 {
 			i, _ := slices.BinarySearchFunc(retries, again, order)
 			retries = slices.Insert(retries, i, again)
 		}
