@@ -259,11 +259,16 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 	}
 	defer journal.Close()
 
+	sleeper, err := workload.NewPreciseSleeper()
+	if err != nil {
+		return err
+	}
+	defer sleeper.Close()
 	ledger := newLedger()
 	replay := &workload.Replay{
 		Trace: p.Trace, Clients: p.Clients, Target: target, Recorder: sinks, Ledger: ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
-		MaxInFlight: p.Scenario.Bounds.InFlight, Drain: drainTimeout,
+		MaxInFlight: p.Scenario.Bounds.InFlight, Drain: drainTimeout, Sleeper: sleeper,
 	}
 	runner := &chaos.Runner{
 		Plan: p.Faults, Faults: chaos.Builder(target), Sink: sinks, Journal: journal, Anchor: anchor,

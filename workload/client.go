@@ -102,6 +102,8 @@ type machine struct {
 	target Connector
 	anchor time.Time
 
+	sleeper Sleeper // between rounds over the nodes, and for the time of an op
+
 	mu      sync.Mutex
 	idle    []held                        // Persistent: sessions that nobody uses, the last used last
 	refused map[topology.ID]time.Duration // Persistent: when a node last refused a connection
@@ -114,7 +116,7 @@ type held struct {
 }
 
 func newMachine(c Client, index int, target Connector, anchor time.Time) *machine {
-	return &machine{Client: c, index: uint8(index), target: target, anchor: anchor, refused: map[topology.ID]time.Duration{}}
+	return &machine{Client: c, index: uint8(index), target: target, anchor: anchor, sleeper: timers{}, refused: map[topology.ID]time.Duration{}}
 }
 
 func (m *machine) now() time.Duration { return time.Since(m.anchor) }
@@ -244,7 +246,7 @@ func (p *process) do(ctx context.Context, op reference.Operation, ask question) 
 	order, pause := p.order(), p.Policy.Backoff
 	for n := range p.Policy.Attempts {
 		if n > 0 && n%len(order) == 0 {
-			sleep(ctx, pause)
+			p.sleeper.Sleep(ctx, pause)
 			pause = min(2*pause, maxBackoff)
 		}
 		if n > 0 && ctx.Err() != nil {
@@ -337,21 +339,3 @@ func conclude(op reference.Operation, attempts []Attempt, failOpen bool) Outcome
 }
 
 func mayHaveBeen(a Attempt) bool { return a.Result.Effect == ndberr.MayHaveBeen }
-
-// sleep waits for d or until ctx ends, and says whether it was d. On an idle
-// Linux machine Go's timers fire up to 1 ms late, for epoll waits in whole
-// milliseconds. Spinning would hide that at the cost of processor time that the
-// system under test may need; samples show it as queue latency.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -62,7 +62,7 @@ const (
 	changeStep = 2 * time.Second
 )
 
-// Replay performs a trace in open loop. All fields must be set but Ledger.
+// Replay performs a trace in open loop. All fields must be set but Ledger and Sleeper.
 type Replay struct {
 	Trace    *Trace
 	Clients  []Client // samples name them by index; 1 to 255
@@ -80,7 +80,8 @@ type Replay struct {
 	// Drain is how long the sessions under way may go on when the trace or the
 	// context has ended, before they are cut short; above 0. An op that is cut
 	// short is recorded as what it then is: Failed, Degraded or Unknown.
-	Drain time.Duration
+	Drain   time.Duration
+	Sleeper Sleeper // by what it waits for the time of an op; nil for Go's timers, up to 1 ms late
 
 	counters counters
 }
@@ -177,6 +178,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	machines := map[Kind][]*machine{}
 	for i, c := range r.Clients {
 		m := newMachine(c, i, r.Target, r.Anchor)
+		m.sleeper = r.sleeper()
 		defer m.closeIdle()
 		machines[c.Kind] = append(machines[c.Kind], m)
 	}
@@ -192,7 +194,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	defer stop()
 	for item := range r.ahead(pacing) {
 		intended := r.intended(item.At)
-		if !sleep(pacing, intended-time.Since(r.Anchor)) {
+		if !r.sleeper().Sleep(pacing, intended-time.Since(r.Anchor)) {
 			break
 		}
 		r.counters.offered.Add(1)
@@ -306,7 +308,7 @@ type session struct {
 // it. asked is false if ctx ended before it could be asked.
 func (s *session) op(ctx context.Context, offset time.Duration, recipient int, op reference.Operation, ask question) (verdict uint8, outcome Outcome, asked bool) {
 	intended := s.intended + offset
-	if !sleep(ctx, intended-s.now()) {
+	if !s.sleeper.Sleep(ctx, intended-s.now()) {
 		return 0, 0, false
 	}
 	verdict, outcome = s.do(ctx, op, ask)

@@ -892,7 +892,7 @@ func BenchmarkReplay(b *testing.B) {
 	var ops int64
 	for b.Loop() {
 		r := benchmarkedReplay(b, Window{11 * time.Hour, 5 * time.Minute}, discard{})
-		r.Start = -time.Hour
+		r.Start, r.Drain = -time.Hour, 2*time.Hour
 		stats, err := r.Run(b.Context())
 		if err != nil {
 			b.Fatal(err)
@@ -902,28 +902,4 @@ func BenchmarkReplay(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(ops)/b.Elapsed().Seconds(), "ops/s")
-}
-
-// BenchmarkDispatchLag is how late a session's first op is at the busiest
-// hour's rate of 102 messages a second, for two seconds an iteration.
-func BenchmarkDispatchLag(b *testing.B) {
-	var lags []time.Duration
-	for b.Loop() {
-		out := &samples{}
-		if _, err := benchmarkedReplay(b, Window{11 * time.Hour, 2 * time.Second}, out).Run(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-		seen := map[[2]uint64]bool{}
-		for _, s := range out.all {
-			key := [2]uint64{s.Message, uint64(s.Operation.Path())}
-			if (s.Operation == reference.Route || s.Operation == reference.ReadPreferences) && !seen[key] {
-				seen[key] = true
-				lags = append(lags, s.Queue())
-			}
-		}
-	}
-	slices.Sort(lags)
-	b.ReportMetric(float64(lags[len(lags)/2].Microseconds()), "p50-µs")
-	b.ReportMetric(float64(lags[len(lags)*99/100].Microseconds()), "p99-µs")
-	b.ReportMetric(float64(lags[len(lags)-1].Microseconds()), "max-µs")
 }
