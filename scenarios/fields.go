@@ -36,7 +36,7 @@ func (s *Scenario) fields() object {
 			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
 				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
 		{key: "bounds", value: s.Bounds.fields(),
-			doc: "Limits of the generator."},
+			doc: "Limits of the generator. A run that passes one of them, but `in_flight`, is inconclusive."},
 	}
 }
 
@@ -131,8 +131,15 @@ func (o *ObjectiveSpec) fields() object {
 }
 
 func (b *Bounds) fields() object {
+	bound := func(p *time.Duration) value {
+		return orNone(p, durationValue(p, time.Microsecond, time.Minute))
+	}
 	return object{
-		{key: "lag_p999", value: orNone(&b.LagP999, durationValue(&b.LagP999, time.Microsecond, time.Minute)), doc: "Dispatch lag of the generator, 99.9th percentile. A run past it is inconclusive."},
+		{key: "lag_p999", value: bound(&b.LagP999), doc: "Dispatch lag of the generator, 99.9th percentile: of all messages, and of those of each minute."},
+		{key: "sched_p999", value: bound(&b.SchedP999), doc: "How long the generator's goroutines wait for a processor, 99.9th percentile, of each second."},
+		{key: "gc_pause", value: bound(&b.GCPause), doc: "Longest pause of the generator for its garbage collector."},
+		{key: "steal", value: orNone(&b.StealPPM, percentageValue(&b.StealPPM)), doc: "Share of the processors' time that the host of a virtual machine keeps back, of each minute."},
+		{key: "clock_step", value: bound(&b.ClockStep), doc: "By how much the wall clock may move against the monotonic one within a second."},
 		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Ops that may be under way at one time."},
 	}
 }

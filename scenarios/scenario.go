@@ -154,11 +154,15 @@ const (
 	DegradedGood Degraded = "good"
 )
 
-// Bounds are limits of the generator. A run that passes LagP999 says nothing
-// about the cluster and is inconclusive.
+// Bounds are limits of the generator. A run that passes one of them, but
+// InFlight, says nothing about the cluster and is inconclusive.
 type Bounds struct {
-	LagP999  time.Duration // dispatch lag, 99.9th percentile; 0 for no limit
-	InFlight int           // ops under way at one time, at most
+	LagP999   time.Duration // dispatch lag, 99.9th percentile; 0 for no limit, here and below
+	SchedP999 time.Duration // wait of goroutines for a processor, 99.9th percentile of each second
+	GCPause   time.Duration // each pause for the garbage collector
+	StealPPM  int64         // share of the processors' time that a virtual machine's host keeps back, of each minute
+	ClockStep time.Duration // wall clock against monotonic clock, within a second
+	InFlight  int           // ops under way at one time, at most
 }
 
 // Topology lays the nodes out on their hosts. It fails only for a Scenario that
@@ -229,7 +233,10 @@ func defaults() *Scenario {
 		ObjectiveSpecs: []ObjectiveSpec{{
 			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad,
 		}},
-		Bounds: Bounds{LagP999: 50 * time.Millisecond, InFlight: 4096},
+		Bounds: Bounds{
+			LagP999: 50 * time.Millisecond, SchedP999: 50 * time.Millisecond, GCPause: 50 * time.Millisecond,
+			StealPPM: 100_000, ClockStep: 100 * time.Millisecond, InFlight: 4096,
+		},
 	}
 }
 

@@ -241,7 +241,7 @@ func formatDecimal(v int64, places int) string {
 }
 
 // percentageValue is a share above 0, in millionths.
-func percentageValue(p *int64) value {
+func percentageValue(p *int64) scalar {
 	return scalar{
 		what: "a percentage such as 99.9%, from 0.0001% to 100%",
 		parse: func(n *node) bool {

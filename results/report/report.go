@@ -340,13 +340,6 @@ func rest(run *results.Run) section {
 		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
 			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
 	}
-	lag, cpu := "not known", "not known"
-	if run.Generator.LagP999US != nil {
-		lag = "99.9 % of messages began within " + micros(*run.Generator.LagP999US) + " of their time"
-	}
-	if run.Generator.CPUUSPerOp != nil {
-		cpu = tenth(run.Generator.CPUUSPerOp) + " µs an op"
-	}
 	notes := []string{ledger}
 	wrong := int64(0)
 	for _, p := range run.Paths {
@@ -362,8 +355,32 @@ func rest(run *results.Run) section {
 		notes = append(notes, fmt.Sprintf("Not asked, because an op before had no answer: %s greylist checks, %s preferences.",
 			count(e.ChecksNotAsked), count(e.SavesNotAsked)))
 	}
+	notes = append(notes, generator(run.Generator)...)
 	return section{title: "Run", notes: append(notes,
-		"Generator's lag: "+lag+"; its CPU time: "+cpu+".",
 		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
 	)}
+}
+
+// generator says in one or two notes how far the generator was from an ideal one.
+func generator(g results.GeneratorResult) []string {
+	lag, cpu := "not known", "not known"
+	if g.LagP999US != nil {
+		lag = "99.9 % of messages began within " + micros(*g.LagP999US) + " of their time"
+		if g.LagMinuteP999US != nil {
+			lag += ", " + micros(*g.LagMinuteP999US) + " in the worst minute"
+		}
+	}
+	if g.CPUUSPerOp != nil {
+		cpu = tenth(g.CPUUSPerOp) + " µs an op"
+	}
+	notes := []string{"Generator's lag: " + lag + "; its CPU time: " + cpu + "."}
+	if g.SchedP999US != nil {
+		stolen := ""
+		if g.Steal != nil {
+			stolen = "; of a minute, " + percent(g.Steal) + " kept back by the machine's host"
+		}
+		notes = append(notes, fmt.Sprintf("What disturbed it, at worst: 99.9 %% of a second's goroutines waited up to %s for a processor; a pause of %s for the garbage collector; a clock step of %s%s.",
+			micros(*g.SchedP999US), micros(*g.GCPauseMaxUS), micros(*g.ClockStepUS), stolen))
+	}
+	return notes
 }
