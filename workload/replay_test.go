@@ -223,12 +223,14 @@ func TestOneMessageOrLogin(t *testing.T) {
 			[]string{"route failed 1 2"}, nil},
 		{"a client goes round its nodes until its attempts are used up", rounds, routing.Local, greylist.Pass, []topology.ID{1, 2}, nil,
 			[]string{"route failed 1 2 1 2 1"}, nil},
-		{"a lost connection is tried elsewhere", mta(1, 2), routing.Local, greylist.New, nil, []error{errBroken},
-			[]string{"route retried 1 2", "check ok 1"}, []ack{checked}},
+		{"a lost connection is tried elsewhere, and not made anew before the delivery", mta(1, 2), routing.Local, greylist.Pass, nil, []error{errBroken},
+			[]string{"route retried 1 2", "check retried 1 2", "deliver ok 1"}, []ack{checked}},
 		{"a temporary error is tried elsewhere, also for a write", mta(1, 2), routing.Local, greylist.New, nil, []error{nil, errTemporary},
 			[]string{"route ok 1", "check retried 1 2"}, []ack{checked}},
-		{"an error that would come again is not tried elsewhere", mta(1, 2), routing.Local, greylist.New, nil, []error{errSyntax},
-			[]string{"route failed 1"}, nil},
+		{"an error that would come again is tried elsewhere, too", mta(1, 2), routing.Local, greylist.New, nil, []error{errSyntax, errSyntax},
+			[]string{"route failed 1 2"}, nil},
+		{"a webmail machine does not try it elsewhere", webmail(1, 2), 0, 0, nil, []error{nil, errSyntax},
+			[]string{"read ok 1", "set failed 1"}, nil},
 		{"a greylist check that was aborted everywhere fails closed", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errTemporary, errTemporary},
 			[]string{"route ok 1", "check failed 1 2"}, nil},
 		{"a greylist check that was aborted everywhere fails open where the client says so", failOpen, routing.Local, greylist.New, nil, []error{nil, errTemporary, errTemporary},
@@ -380,6 +382,7 @@ func TestPersistentClientReturnsToItsPreferredNode(t *testing.T) {
 	})
 }
 
+// A process does not connect again to a node whose session it has lost.
 func TestSilentNodeCostsTheReadTimeoutAndTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out, target := &samples{}, &fakeTarget{route: routing.Local, grey: greylist.New}
@@ -405,7 +408,7 @@ func TestSilentNodeCostsTheReadTimeoutAndTheSession(t *testing.T) {
 		if check := out.all[1]; check.Queue() != 3*time.Second-recipientStep/2 {
 			t.Errorf("the check waited %v, want 2.99 s", check.Queue())
 		}
-		want := []string{"connect 1", "route 1", "close 1", "connect 2", "route 2", "connect 1", "check 1", "close 1", "check 2", "close 2"}
+		want := []string{"connect 1", "route 1", "close 1", "connect 2", "route 2", "check 2", "close 2"}
 		if !reflect.DeepEqual(target.log, want) {
 			t.Errorf("got %q, want %q", target.log, want)
 		}
@@ -830,7 +833,7 @@ func TestReplayNamesWhatIsWrong(t *testing.T) {
 		{"mta1: Nodes", func(r *Replay) { r.Clients[0].Nodes = nil }},
 		{"mta1: Habit", func(r *Replay) { r.Clients[0].Habit = 0 }},
 		{"mta1: Policy.ConnectTimeout", func(r *Replay) { r.Clients[0].Policy.ConnectTimeout = 0 }},
-		{"mta1: Policy.ReadTimeout", func(r *Replay) { r.Clients[0].Policy.ReadTimeout = 0 }},
+		{"mta1: Policy.ReadTimeout", func(r *Replay) { r.Clients[0].Policy.ReadTimeout = -1 }},
 		{"mta1: Policy.Attempts", func(r *Replay) { r.Clients[0].Policy.Attempts = 0 }},
 		{"mta1: Policy.Backoff", func(r *Replay) { r.Clients[0].Policy.Backoff = -1 }},
 		{"mta1: Policy.Avoid", func(r *Replay) { r.Clients[0].Policy.Avoid = -1 }},
