@@ -98,10 +98,10 @@ func (c *ClientSpec) fields() object {
 		{key: "name", value: nameValue(&c.Name), required: true, doc: "Unique among the clients."},
 		{key: "kind", value: oneOf(&c.Kind, MTA, Webmail), required: true, doc: "An MTA asks for messages, a webmail machine for its users' actions, and for the staff's jobs on accounts."},
 		{key: "nodes", value: namesValue(&c.Nodes, 1, 48, "SQL nodes", nodeNameValue), fallback: "all SQL nodes, those on the host that is called as the client first", doc: "The SQL nodes that it asks, the preferred one first."},
-		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, or one that is kept until it breaks."},
+		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, as Exim makes it, or one that is kept until it breaks."},
 		{key: "connect_timeout", value: durationValue(&c.ConnectTimeout, time.Millisecond, 5*time.Minute), doc: "Until the node has greeted and let the client in."},
-		{key: "read_timeout", value: durationValue(&c.ReadTimeout, time.Millisecond, 5*time.Minute), doc: "Until a node that is asked must have answered."},
-		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included."},
+		{key: "read_timeout", value: orNone(&c.ReadTimeout, durationValue(&c.ReadTimeout, time.Millisecond, 5*time.Minute)), doc: "Until a node that is asked must have answered. Exim has none."},
+		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included. Exim has one for each node."},
 		{key: "backoff", value: orNone(&c.Backoff, durationValue(&c.Backoff, time.Millisecond, time.Minute)), doc: "Pause before the second round over `nodes`; it doubles with each further round."},
 		{key: "greylist_fallback", value: oneOf(&c.GreylistFallback, Defer, Accept), doc: "What an MTA does with a recipient when the database does not say whether to greylist it. Of no effect on webmail."},
 	}

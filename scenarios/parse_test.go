@@ -231,7 +231,7 @@ var goodInputs = map[string]string{
 	"only what is required": least,
 	"none wherever it may stand": least + `
 topology: {limits: {data: {cpus: none, memory: none}}}
-clients: [{name: a, kind: mta, backoff: none}]
+clients: [{name: a, kind: mta, backoff: none, read_timeout: none}]
 objectives: [{name: a, target: 100%, within: none, degraded: good}]
 bounds: {lag_p999: none, sched_p999: none, gc_pause: none, steal: none, clock_step: none}
 `,

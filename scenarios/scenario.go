@@ -109,7 +109,7 @@ type ClientSpec struct {
 	Nodes            []string // names of SQL nodes, the preferred one first
 	Connections      Connections
 	ConnectTimeout   time.Duration // until the node has greeted and let the client in
-	ReadTimeout      time.Duration // until a node that is asked must have answered
+	ReadTimeout      time.Duration // until a node that is asked must have answered; 0 for no limit
 	Attempts         int           // statements that one op may take, the first included; 1 to 10
 	Backoff          time.Duration // pause before the second round over Nodes, doubled for each further one; 0 for none
 	GreylistFallback GreylistFallback
