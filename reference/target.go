@@ -143,6 +143,8 @@ type Loader interface {
 	LoadAccounts(ctx context.Context, rows []accounts.Account) error
 	LoadPreferences(ctx context.Context, rows []preferences.Row) error
 	LoadTriplets(ctx context.Context, rows []greylist.Row) error
+	// LoadClients stores auto-whitelist entries beside the triplets.
+	LoadClients(ctx context.Context, rows []greylist.ClientRow) error
 }
 
 // ClusterEvent is something that a target said about itself.

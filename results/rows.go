@@ -85,6 +85,15 @@ type ReplayEnd struct {
 	// Changes of an account that were left because the one before was refused or
 	// had no answer.
 	ChangesNotAsked int64 `json:"changes_not_asked,omitempty"`
+	// Sessions that found no room among those under way: tries whose peer was told
+	// to come back, and sessions that were left out.
+	PutOff  int64 `json:"put_off,omitempty"`
+	Dropped int64 `json:"dropped,omitempty"`
+	// Tries after a message's first, those that would come after the window's end,
+	// and recipients whose peer does not come back.
+	Tries     int64 `json:"tries,omitempty"`
+	TriesLeft int64 `json:"tries_left,omitempty"`
+	GivenUp   int64 `json:"given_up,omitempty"`
 }
 
 // kindEnd is the kind of the event that closes a recording: Name is the
@@ -170,5 +179,7 @@ func (e *ReplayEnd) counts() map[string]*int64 {
 		"cut_short": &e.CutShort, "waited": &e.Waited,
 		"checks_not_asked": &e.ChecksNotAsked, "saves_not_asked": &e.SavesNotAsked,
 		"changes_not_asked": &e.ChangesNotAsked,
+		"put_off":           &e.PutOff, "dropped": &e.Dropped,
+		"tries": &e.Tries, "tries_left": &e.TriesLeft, "given_up": &e.GivenUp,
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 //go:embed *.yaml
@@ -70,11 +72,11 @@ func Load(nameOrPath string) (*File, error) {
 		if err == nil {
 			return &File{Name: file, Data: data, Builtin: true}, nil
 		}
-		return nil, &InputError{Msg: unknownName("scenario", nameOrPath, builtinNames()) + "; a file of yours is named by its path, such as ./mine.yaml"}
+		return nil, &InputError{Msg: strictyaml.UnknownName("scenario", nameOrPath, builtinNames()) + "; a file of yours is named by its path, such as ./mine.yaml"}
 	}
 	data, err := readFile(nameOrPath)
 	if err != nil {
-		return nil, &InputError{File: nameOrPath, Msg: err.Error(), cause: err}
+		return nil, &InputError{File: nameOrPath, Msg: err.Error(), Cause: err}
 	}
 	return &File{Name: nameOrPath, Data: data}, nil
 }
@@ -95,7 +97,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read the scenario file: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the scenario file: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 func TestEveryBuiltInParsesAndIsNamedAsItsFile(t *testing.T) {
@@ -28,7 +29,7 @@ func TestEveryBuiltInParsesAndIsNamedAsItsFile(t *testing.T) {
 			t.Errorf("%s: got name %q, hypothesis %q, builtin %t", info.Name, s.Name, s.Hypothesis, f.Builtin)
 		}
 	}
-	if got := strings.Join(listed, " "); got != strings.Join(builtinNames(), " ") || !strings.Contains(got, "peak-hour smoke") {
+	if got := strings.Join(listed, " "); got != strings.Join(builtinNames(), " ") || got != "day peak-hour second-wave smoke" {
 		t.Errorf("listed %s of %v", got, builtinNames())
 	}
 }
@@ -122,12 +123,12 @@ func TestLoadTellsNamesFromPaths(t *testing.T) {
 	if err := os.WriteFile(large, []byte(strings.Repeat("#", 2<<20)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = Load(large); err != nil || len(f.Data) != maxSize+1 {
+	if f, err = Load(large); err != nil || len(f.Data) != strictyaml.MaxSize+1 {
 		t.Errorf("a large file must be read only until it is seen to be too large: %d bytes, %v", len(f.Data), err)
 	}
 	for _, row := range []struct{ what, name, want string }{
-		{"a near name", "peek-hour", `no scenario is called "peek-hour"; did you mean peak-hour? There are peak-hour, smoke; a file of yours is named by its path, such as ./mine.yaml`},
-		{"no near name", "hurricane", `no scenario is called "hurricane"; there are peak-hour, smoke; a file of yours is named by its path, such as ./mine.yaml`},
+		{"a near name", "peek-hour", `no scenario is called "peek-hour"; did you mean peak-hour? There are day, peak-hour, second-wave, smoke; a file of yours is named by its path, such as ./mine.yaml`},
+		{"no near name", "hurricane", `no scenario is called "hurricane"; there are day, peak-hour, second-wave, smoke; a file of yours is named by its path, such as ./mine.yaml`},
 		{"no such file", "./missing.yaml", `./missing.yaml: read the scenario file: no such file or directory`},
 	} {
 		_, err := Load(row.name)
@@ -154,7 +155,7 @@ func TestNearest(t *testing.T) {
 		{"nothing at all", "", ""},
 		{"something very long", strings.Repeat("smoke", 100_000), ""},
 	} {
-		if got, ok := nearest(row.name, known); got != row.want || ok != (row.want != "") {
+		if got, ok := strictyaml.Nearest(row.name, known); got != row.want || ok != (row.want != "") {
 			t.Errorf("%s: got %q, %t, want %q", row.what, got, ok, row.want)
 		}
 	}

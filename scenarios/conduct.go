@@ -234,6 +234,10 @@ func (c *Conductor) create(ctx context.Context, docker *client.Client, target *c
 	return recording, anchor, err
 }
 
+var overflows = map[Overflow]workload.Overflow{
+	OverflowWait: workload.OverflowWait, OverflowPutOff: workload.OverflowPutOff, OverflowDrop: workload.OverflowDrop,
+}
+
 // record performs the plan on a loaded cluster and closes the recording.
 func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, recording *results.Recording, anchor time.Time) (err error) {
 	sinks := sinks{recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration)}
@@ -250,6 +254,7 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 		end.ReplayEnd = results.ReplayEnd{
 			CutShort: stats.CutShort, Waited: stats.Waited,
 			ChecksNotAsked: stats.ChecksNotAsked, SavesNotAsked: stats.SavesNotAsked, ChangesNotAsked: stats.ChangesNotAsked,
+			PutOff: stats.PutOff, Dropped: stats.Dropped, Tries: stats.Tries, TriesLeft: stats.TriesLeft, GivenUp: stats.GivenUp,
 		}
 		err = errors.Join(err, recording.Close(end))
 	}()
@@ -268,7 +273,8 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 	replay := &workload.Replay{
 		Trace: p.Trace, Clients: p.Clients, Target: target, Recorder: sinks, Ledger: ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
-		MaxInFlight: p.Scenario.Bounds.InFlight, Drain: drainTimeout, Sleeper: sleeper,
+		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout, Sleeper: sleeper,
+		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed,
 	}
 	runner := &chaos.Runner{
 		Plan: p.Faults, Faults: chaos.Builder(target), Sink: sinks, Journal: journal, Anchor: anchor,

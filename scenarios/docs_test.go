@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailbench/mailbench/workload/strictyaml"
 	"gotest.tools/v3/golden"
 )
 
@@ -81,7 +82,7 @@ func fieldTables() string {
 		var inner []func()
 		for _, f := range o {
 			full := strings.TrimPrefix(path+"."+f.key, ".")
-			rule, fallback := f.value.rule(), f.fallback
+			rule, fallback := f.value.Rule(), f.fallback
 			var entry object
 			switch v := f.value.(type) {
 			case object:
@@ -105,7 +106,7 @@ func fieldTables() string {
 			case f.required:
 				fallback = "*required*"
 			case fallback == "":
-				fallback = "`" + oneLine(f.value.write()) + "`"
+				fallback = "`" + oneLine(f.value.Write()) + "`"
 			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.key, rule, fallback, f.doc)
 		}
@@ -121,18 +122,18 @@ func fieldTables() string {
 // oneLine writes any tree in flow style.
 func oneLine(n *node) string {
 	var parts []string
-	switch n.kind {
-	case mappingKind:
-		for _, p := range n.pairs {
-			parts = append(parts, p.key+": "+oneLine(p.value))
+	switch n.Kind {
+	case strictyaml.MappingKind:
+		for _, p := range n.Pairs {
+			parts = append(parts, p.Key+": "+oneLine(p.Value))
 		}
 		return "{" + strings.Join(parts, ", ") + "}"
-	case sequenceKind:
-		for _, e := range n.entries {
+	case strictyaml.SequenceKind:
+		for _, e := range n.Entries {
 			parts = append(parts, oneLine(e))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	default:
-		return n.inline()
+		return n.Inline()
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // fields is the one table of what a scenario file may say: it reads files,
@@ -36,7 +37,7 @@ func (s *Scenario) fields() object {
 			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
 				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
 		{key: "bounds", value: s.Bounds.fields(),
-			doc: "Limits of the generator. A run that passes one of them, but `in_flight`, is inconclusive."},
+			doc: "Limits of the generator. A run that passes one of the first five is inconclusive."},
 	}
 }
 
@@ -84,12 +85,13 @@ func (p *Population) fields() object {
 
 func (w *Workload) fields() object {
 	return object{
-		{key: "profile", value: oneOf(&w.Profile, "berkeley-2008"), doc: "The day model: who sends when, and what."},
-		{key: "messages_per_day", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
-		{key: "account_jobs_per_day", value: integerValue(&w.JobsPerDay, 0, 1_000_000), doc: "What the staff does to accounts on the whole virtual day: new ones, moves to another backend, forwards."},
+		{key: "profile", value: oneOf(&w.Profile, workload.ProfileNames()...), doc: "The day model: who sends when, and what. docs/workload.md describes it."},
+		{key: "messages_per_day", fallback: "the profile's", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
+		{key: "account_jobs_per_day", fallback: "the profile's", value: integerValue(&w.JobsPerDay, 0, 1_000_000), doc: "What the staff does to accounts on the whole virtual day: new ones, moves to another backend, forwards."},
 		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
 		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
+		{key: "retries", value: oneOf(&w.Retries, RetriesClosed, RetriesNone), doc: "Who makes the tries after the first of a message that was put off: `closed` the peers, each by its own schedule, because of what the database answered or did not; `none` nobody."},
 	}
 }
 
@@ -140,6 +142,7 @@ func (b *Bounds) fields() object {
 		{key: "gc_pause", value: bound(&b.GCPause), doc: "Longest pause of the generator for its garbage collector."},
 		{key: "steal", value: orNone(&b.StealPPM, percentageValue(&b.StealPPM)), doc: "Share of the processors' time that the host of a virtual machine keeps back, of each minute."},
 		{key: "clock_step", value: bound(&b.ClockStep), doc: "By how much the wall clock may move against the monotonic one within a second."},
-		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Ops that may be under way at one time."},
+		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Messages, webmail actions and account jobs that may be under way at one time."},
+		{key: "overflow", value: oneOf(&b.Overflow, OverflowWait, OverflowPutOff, OverflowDrop), doc: "What becomes of one that comes when as many are under way: `wait` holds it back and all after it, and shows the wait as queue latency; `put-off` answers a message as an MTA does whose limit of connections is reached, so that the peer comes back by its schedule, and leaves out what is no message; `drop` leaves it out. All are counted in the report."},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 // Override sets one value of a scenario file before the file is checked.
@@ -54,10 +56,10 @@ const maxOverride = 4096 // bytes of path and value
 
 func (o Override) steps() ([]step, *InputError) {
 	if len(o.Path)+len(o.Value) > maxOverride {
-		return nil, &InputError{File: quote(o.String()), Msg: fmt.Sprintf("is longer than %d bytes", maxOverride)}
+		return nil, &InputError{File: strictyaml.Quote(o.String()), Msg: fmt.Sprintf("is longer than %d bytes", maxOverride)}
 	}
 	if !pathForm.MatchString(o.Path) {
-		return nil, o.errorf("%s is not a path such as workload.speed or faults[0].at", quote(o.Path))
+		return nil, o.errorf("%s is not a path such as workload.speed or faults[0].at", strictyaml.Quote(o.Path))
 	}
 	var steps []step
 	for _, part := range stepForm.FindAllString(o.Path, -1) {
@@ -79,7 +81,7 @@ func (o Override) tree() (*node, *InputError) {
 	if strings.ContainsAny(o.Value, "\r\n") {
 		return nil, o.errorf("the value must be in one line")
 	}
-	return parseTree(o.String(), []byte(o.Value), false)
+	return strictyaml.ParseTree("scenario", o.String(), []byte(o.Value), false)
 }
 
 // apply puts the value into the tree. Mappings on the way that the file leaves
@@ -100,46 +102,35 @@ func (o Override) apply(root *node) *InputError {
 		isLast := i == len(steps)-1
 		if s.key == "" {
 			switch {
-			case at.kind != sequenceKind:
+			case at.Kind != strictyaml.SequenceKind:
 				return o.errorf("%s is not a list in the file", walked)
-			case len(at.entries) == 0:
+			case len(at.Entries) == 0:
 				return o.errorf("the file lists no %s; set the whole list, %s=[…]", walked, walked)
-			case s.index >= len(at.entries):
-				return o.errorf("there is no %s[%d] in the file, the last is %s[%d]", walked, s.index, walked, len(at.entries)-1)
+			case s.index >= len(at.Entries):
+				return o.errorf("there is no %s[%d] in the file, the last is %s[%d]", walked, s.index, walked, len(at.Entries)-1)
 			}
 			walked += fmt.Sprintf("[%d]", s.index)
 			if isLast {
-				at.entries[s.index] = value
+				at.Entries[s.index] = value
 			}
-			at = at.entries[s.index]
+			at = at.Entries[s.index]
 			continue
 		}
-		if at.kind != mappingKind {
+		if at.Kind != strictyaml.MappingKind {
 			return o.errorf("%s is not a mapping in the file, so that it has no %s", walked, s.key)
 		}
 		walked = strings.TrimPrefix(walked+"."+s.key, ".")
 		next := value
 		if !isLast {
-			if next = at.get(s.key); next == nil {
-				next = &node{kind: mappingKind, at: value.at}
+			if next = at.Get(s.key); next == nil {
+				next = &node{Kind: strictyaml.MappingKind, At: value.At}
 				if steps[i+1].key == "" {
-					next.kind = sequenceKind
+					next.Kind = strictyaml.SequenceKind
 				}
 			}
 		}
-		at.set(pair{key: s.key, keyAt: value.at, value: next})
+		at.Set(strictyaml.Pair{Key: s.key, KeyAt: value.At, Value: next})
 		at = next
 	}
 	return nil
-}
-
-// set replaces the value of a key, or adds the key.
-func (n *node) set(p pair) {
-	for i := range n.pairs {
-		if n.pairs[i].key == p.key {
-			n.pairs[i].value = p.value
-			return
-		}
-	}
-	n.pairs = append(n.pairs, p)
 }

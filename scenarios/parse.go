@@ -8,6 +8,8 @@ import (
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/workload"
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 // Parse reads a scenario file. The name stands in errors; data is the file's
@@ -18,15 +20,15 @@ import (
 // *InputError for each mistake in the order of the file: all of them if the
 // file is YAML at all, and the first one if it is not.
 func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
-	root, mistake := parseTree(name, data, true)
+	root, mistake := strictyaml.ParseTree("scenario", name, data, true)
 	if mistake != nil {
 		return nil, mistake
 	}
-	if root.kind == nullKind {
-		root = &node{kind: mappingKind, at: root.at} // an empty file lacks what is required, no more
+	if root.Kind == strictyaml.NullKind {
+		root = &node{Kind: strictyaml.MappingKind, At: root.At} // an empty file lacks what is required, no more
 	}
 	for _, o := range overrides {
-		if root.kind != mappingKind {
+		if root.Kind != strictyaml.MappingKind {
 			break // reported below
 		}
 		if mistake := o.apply(root); mistake != nil {
@@ -34,11 +36,12 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 		}
 	}
 	s := defaults()
-	d := &decoder{written: map[string]position{}, wrong: map[string]bool{}}
-	d.read(s.fields(), "", root)
+	d := &decoder{strictyaml.NewDecoder("scenario")}
+	d.Read(s.fields(), "", root)
+	d.fillWorkload(s)
 	d.fillClients(s)
 	d.check(s)
-	if err := joinErrors(d.mistakes); err != nil {
+	if err := d.Err(); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -48,66 +51,34 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 // same scenario.
 func (s *Scenario) YAML() []byte {
 	var b strings.Builder
-	s.fields().write().print(&b, "")
+	s.fields().Write().Print(&b, "")
 	return []byte(b.String())
 }
 
-// decoder is one reading of a file.
-type decoder struct {
-	written  map[string]position // of each value in the file, by its path
-	wrong    map[string]bool     // paths with a mistake at or below them
-	mistakes []*InputError
-}
+// decoder is one reading of a scenario file.
+type decoder struct{ *strictyaml.Decoder }
 
-func (d *decoder) read(v value, path string, n *node) {
-	d.written[path] = n.at
-	v.read(d, path, n)
-}
-
-func (d *decoder) report(at position, path, format string, args ...any) {
-	for outer := path; ; outer = outerPath(outer) {
-		d.wrong[outer] = true
-		if outer == "" {
-			break
-		}
+// fillWorkload resolves the defaults that the profile has.
+func (d *decoder) fillWorkload(s *Scenario) {
+	if !d.Good("workload.profile") {
+		return
 	}
-	msg := fmt.Sprintf(format, args...)
-	if path == "" {
-		path = "scenario"
+	p, err := workload.BuiltinProfile(s.Workload.Profile)
+	if err != nil {
+		d.Reject("workload.profile", "%v", err)
+		return
 	}
-	d.mistakes = append(d.mistakes, at.errorf("%s: %s", path, msg))
-}
-
-// reject reports a value that is well formed but does not fit others. A value
-// that was not written is reported where the nearest part around it stands.
-func (d *decoder) reject(path, format string, args ...any) {
-	for outer := path; ; outer = outerPath(outer) {
-		if at, ok := d.written[outer]; ok {
-			d.report(at, path, format, args...)
-			return
-		}
+	if _, ok := d.Written["workload.messages_per_day"]; !ok {
+		s.Workload.MessagesPerDay = p.Model.MessagesPerDay
 	}
-}
-
-// good says whether nothing at or below the paths was found wrong, so that a
-// check that builds on them would not blame a second place for one mistake.
-func (d *decoder) good(paths ...string) bool {
-	for _, p := range paths {
-		if d.wrong[p] {
-			return false
-		}
+	if _, ok := d.Written["workload.account_jobs_per_day"]; !ok {
+		s.Workload.JobsPerDay = p.Model.JobsPerDay
 	}
-	return true
-}
-
-// outerPath cuts the last step off a path: "a.b[0]" to "a.b" to "a" to "".
-func outerPath(path string) string {
-	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
 // fillClients resolves the defaults that depend on the topology.
 func (d *decoder) fillClients(s *Scenario) {
-	if _, ok := d.written["clients"]; !ok {
+	if _, ok := d.Written["clients"]; !ok {
 		s.Clients = defaultClients(s.TopologySpec.SQLHosts)
 	}
 	t, err := s.Topology()
@@ -124,9 +95,9 @@ func (d *decoder) fillClients(s *Scenario) {
 // check holds the fields against each other.
 func (d *decoder) check(s *Scenario) {
 	d.checkTopology(s)
-	if d.good("topology") {
+	if d.Good("topology") {
 		if t, err := s.Topology(); err != nil {
-			d.reject("topology", "%v", err)
+			d.Reject("topology", "%v", err)
 		} else {
 			d.checkClientNodes(s, t)
 			d.checkFaultTargets(s, t)
@@ -136,20 +107,20 @@ func (d *decoder) check(s *Scenario) {
 	d.checkWindow(s)
 	d.checkFaultTimes(s)
 	d.checkFaultPlan(s)
-	d.unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
+	d.Unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
 }
 
 func (d *decoder) checkTopology(s *Scenario) {
 	spec := s.TopologySpec
-	if d.good("topology.data_nodes", "topology.replicas") && spec.DataNodes%spec.Replicas != 0 {
-		d.reject("topology.data_nodes", "must be a multiple of topology.replicas: %d data nodes cannot form node groups of %d", spec.DataNodes, spec.Replicas)
+	if d.Good("topology.data_nodes", "topology.replicas") && spec.DataNodes%spec.Replicas != 0 {
+		d.Reject("topology.data_nodes", "must be a multiple of topology.replicas: %d data nodes cannot form node groups of %d", spec.DataNodes, spec.Replicas)
 	}
-	d.unique("topology.sql_hosts", "", len(spec.SQLHosts), func(i int) string { return spec.SQLHosts[i] })
+	d.Unique("topology.sql_hosts", "", len(spec.SQLHosts), func(i int) string { return spec.SQLHosts[i] })
 }
 
 func (d *decoder) checkClients(s *Scenario) {
-	d.unique("clients", "name", len(s.Clients), func(i int) string { return s.Clients[i].Name })
-	if !d.good("clients", "topology.sql_hosts") {
+	d.Unique("clients", "name", len(s.Clients), func(i int) string { return s.Clients[i].Name })
+	if !d.Good("clients", "topology.sql_hosts") {
 		return
 	}
 	for _, c := range s.Clients {
@@ -157,7 +128,7 @@ func (d *decoder) checkClients(s *Scenario) {
 			return
 		}
 	}
-	d.reject("clients", "must hold at least one of kind mta, or no message is ever asked about")
+	d.Reject("clients", "must hold at least one of kind mta, or no message is ever asked about")
 }
 
 func (d *decoder) checkClientNodes(s *Scenario, t topology.Topology) {
@@ -169,16 +140,16 @@ func (d *decoder) checkClientNodes(s *Scenario, t topology.Topology) {
 		list := fmt.Sprintf("clients[%d].nodes", i)
 		for j, name := range c.Nodes {
 			path := fmt.Sprintf("%s[%d]", list, j)
-			if !d.good(path) {
+			if !d.Good(path) {
 				continue
 			}
 			if n, err := t.Node(name); err != nil {
-				d.reject(path, "%s", unknownName("SQL node", name, known))
+				d.Reject(path, "%s", strictyaml.UnknownName("SQL node", name, known))
 			} else if n.Role != topology.SQL {
-				d.reject(path, "%s is a %s node; a client asks SQL nodes: %s", name, n.Role, strings.Join(known, ", "))
+				d.Reject(path, "%s is a %s node; a client asks SQL nodes: %s", name, n.Role, strings.Join(known, ", "))
 			}
 		}
-		d.unique(list, "", len(c.Nodes), func(j int) string { return c.Nodes[j] })
+		d.Unique(list, "", len(c.Nodes), func(j int) string { return c.Nodes[j] })
 	}
 }
 
@@ -191,54 +162,54 @@ func (d *decoder) checkFaultTargets(s *Scenario, t topology.Topology) {
 	}
 	for i, f := range s.Faults {
 		path := fmt.Sprintf("faults[%d].target", i)
-		if f.Target == "" || !d.good(path) {
+		if f.Target == "" || !d.Good(path) {
 			continue
 		}
 		if n, err := t.Node(f.Target); err != nil {
-			d.reject(path, "%s", unknownName("node", f.Target, known))
+			d.Reject(path, "%s", strictyaml.UnknownName("node", f.Target, known))
 		} else if n.Role == topology.Management {
-			d.reject(path, "%s is a management node; a fault is for one of %s", f.Target, strings.Join(known, ", "))
+			d.Reject(path, "%s is a management node; a fault is for one of %s", f.Target, strings.Join(known, ", "))
 		}
 	}
 }
 
 func (d *decoder) checkWindow(s *Scenario) {
 	w := s.Workload
-	if !d.good("workload") {
+	if !d.Good("workload") {
 		return
 	}
 	const day = 24 * time.Hour
 	if w.Span() > day-w.From.TimeOfDay {
-		d.reject("workload.duration", "must end on the same virtual day: %s at speed %d from %s passes midnight",
+		d.Reject("workload.duration", "must end on the same virtual day: %s at speed %d from %s passes midnight",
 			formatDuration(w.Duration), w.Speed, formatStart(w.From))
 	}
 }
 
 // checkFaultTimes finds the earliest course that the plan can take.
 func (d *decoder) checkFaultTimes(s *Scenario) {
-	if !d.good("workload.duration") {
+	if !d.Good("workload.duration") {
 		return
 	}
 	load := s.Workload.Duration
 	var last, recovery time.Duration
 	for i, f := range s.Faults {
 		entry := fmt.Sprintf("faults[%d]", i)
-		if !d.good(entry) {
+		if !d.Good(entry) {
 			return // the times after it depend on it
 		}
 		if f.At >= load {
-			d.reject(entry+".at", "must be before the load ends at %s, not %s", formatDuration(load), formatDuration(f.At))
+			d.Reject(entry+".at", "must be before the load ends at %s, not %s", formatDuration(load), formatDuration(f.At))
 			return
 		}
 		if f.At < last {
-			d.reject(entry+".at", "must not be before faults[%d].at, which is %s, not %s: faults run one after another",
+			d.Reject(entry+".at", "must not be before faults[%d].at, which is %s, not %s: faults run one after another",
 				i-1, formatDuration(last), formatDuration(f.At))
 			return
 		}
 		last = f.At
 		recovery = max(recovery, f.At) + f.Hold
 		if recovery >= load {
-			d.reject(entry+".hold", "must end before the load does at %s; the recovery cannot start before %s",
+			d.Reject(entry+".hold", "must end before the load does at %s; the recovery cannot start before %s",
 				formatDuration(load), formatDuration(recovery))
 			return
 		}
@@ -248,7 +219,7 @@ func (d *decoder) checkFaultTimes(s *Scenario) {
 // checkFaultPlan has chaos refuse what would be an outage of the harness's own
 // making.
 func (d *decoder) checkFaultPlan(s *Scenario) {
-	if !d.good("topology", "faults", "workload.duration") {
+	if !d.Good("topology", "faults", "workload.duration") {
 		return
 	}
 	t, err := s.Topology()
@@ -258,28 +229,7 @@ func (d *decoder) checkFaultPlan(s *Scenario) {
 	var wrong chaos.SpecErrors
 	if _, err := s.faultPlan(t); errors.As(err, &wrong) {
 		for _, e := range wrong {
-			d.reject(fmt.Sprintf("faults[%d].%s", e.Index, e.Field), "%s", e.Reason)
+			d.Reject(fmt.Sprintf("faults[%d].%s", e.Index, e.Field), "%s", e.Reason)
 		}
-	}
-}
-
-// unique reports the names that stand twice in a list: the entries themselves,
-// or their field of the given key.
-func (d *decoder) unique(list, key string, count int, name func(int) string) {
-	first := map[string]int{}
-	for i := range count {
-		path := fmt.Sprintf("%s[%d]", list, i)
-		if key != "" {
-			path += "." + key
-		}
-		n := name(i)
-		if _, ok := d.written[path]; !ok || n == "" || !d.good(path) {
-			continue
-		}
-		if j, ok := first[n]; ok {
-			d.reject(path, "%s is already the name of %s[%d]", quote(n), list, j)
-			continue
-		}
-		first[n] = i
 	}
 }

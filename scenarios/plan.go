@@ -34,8 +34,12 @@ func NewPlan(s *Scenario) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Scenario: s, Topology: t, Population: s.population()}
-	if p.Trace, err = s.trace(p.Population); err != nil {
+	profile, err := workload.BuiltinProfile(s.Workload.Profile)
+	if err != nil {
+		return nil, fmt.Errorf("the workload of scenario %s: %w", s.Name, err)
+	}
+	p := &Plan{Scenario: s, Topology: t, Population: s.population(profile)}
+	if p.Trace, err = s.trace(profile.Model, p.Population); err != nil {
 		return nil, err
 	}
 	if p.Clients, err = s.clients(t); err != nil {
@@ -47,14 +51,14 @@ func NewPlan(s *Scenario) (*Plan, error) {
 	return p, nil
 }
 
-func (s *Scenario) population() workload.Population {
+func (s *Scenario) population(profile workload.Profile) workload.Population {
 	p := workload.DefaultPopulation(s.Seed)
+	p.Peers = &profile.Peers
 	p.Accounts, p.Domain = s.Population.Accounts, s.Population.Domain
 	return p
 }
 
-func (s *Scenario) trace(p workload.Population) (*workload.Trace, error) {
-	model := workload.Berkeley2008()
+func (s *Scenario) trace(model workload.Model, p workload.Population) (*workload.Trace, error) {
 	model.MessagesPerDay, model.JobsPerDay = s.Workload.MessagesPerDay, s.Workload.JobsPerDay
 	from := s.Workload.From.TimeOfDay
 	if s.Workload.From.BusiestHour {

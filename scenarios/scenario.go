@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // Scenario is one experiment, resolved: every default is filled in and every
@@ -63,6 +64,7 @@ type Workload struct {
 	From           Start         // where on the virtual day the window begins
 	Duration       time.Duration // of the load, in wall time
 	Speed          int           // virtual seconds a wall second
+	Retries        Retries
 }
 
 // Span is how much of the virtual day the window covers.
@@ -154,16 +156,36 @@ const (
 	DegradedGood Degraded = "good"
 )
 
-// Bounds are limits of the generator. A run that passes one of them, but
-// InFlight, says nothing about the cluster and is inconclusive.
+// Bounds are limits of the generator. A run that passes one of them, but the last
+// two, says nothing about the cluster and is inconclusive.
 type Bounds struct {
 	LagP999   time.Duration // dispatch lag, 99.9th percentile; 0 for no limit, here and below
 	SchedP999 time.Duration // wait of goroutines for a processor, 99.9th percentile of each second
 	GCPause   time.Duration // each pause for the garbage collector
 	StealPPM  int64         // share of the processors' time that a virtual machine's host keeps back, of each minute
 	ClockStep time.Duration // wall clock against monotonic clock, within a second
-	InFlight  int           // ops under way at one time, at most
+	InFlight  int           // sessions under way at one time, at most
+	Overflow  Overflow
 }
+
+// Overflow is what becomes of a session that finds InFlight others under way.
+type Overflow string
+
+// The policies.
+const (
+	OverflowWait   Overflow = "wait"
+	OverflowPutOff Overflow = "put-off"
+	OverflowDrop   Overflow = "drop"
+)
+
+// Retries is who makes tries after the first of messages that are put off.
+type Retries string
+
+// The ways.
+const (
+	RetriesClosed Retries = "closed" // the peers, because of what the database answered
+	RetriesNone   Retries = "none"   // nobody
+)
 
 // Topology lays the nodes out on their hosts. It fails only for a Scenario that
 // Parse has not checked.
@@ -222,12 +244,13 @@ func defaults() *Scenario {
 		},
 		Population: Population{Accounts: 70_000, Domain: "calmail.example"},
 		Workload: Workload{
-			Profile:        "berkeley-2008",
-			MessagesPerDay: 4_000_000,
+			Profile:        workload.DefaultProfile,
+			MessagesPerDay: 4_000_000, // the profile's, as JobsPerDay
 			JobsPerDay:     200,
 			From:           Start{BusiestHour: true},
 			Duration:       6 * time.Minute,
 			Speed:          1,
+			Retries:        RetriesClosed,
 		},
 		Faults: []FaultSpec{},
 		ObjectiveSpecs: []ObjectiveSpec{{
@@ -235,7 +258,7 @@ func defaults() *Scenario {
 		}},
 		Bounds: Bounds{
 			LagP999: 50 * time.Millisecond, SchedP999: 50 * time.Millisecond, GCPause: 50 * time.Millisecond,
-			StealPPM: 100_000, ClockStep: 100 * time.Millisecond, InFlight: 4096,
+			StealPPM: 100_000, ClockStep: 100 * time.Millisecond, InFlight: 4096, Overflow: OverflowWait,
 		},
 	}
 }

@@ -19,6 +19,12 @@ const (
 	streamClient        stream = 10 // which of our machines serves it
 	streamJobArrival    stream = 11 // when within its minute a job on an account comes
 	streamJob           stream = 12 // what a job does
+	streamSchedule      stream = 13 // which program a peer's domain runs
+	streamBotSchedule   stream = 14 // whether a spamming machine comes back
+	streamRetry         stream = 15 // when the tries of a message come
+	streamTryAddress    stream = 16 // which host of a sender makes a try
+	streamBurst         stream = 17 // in which minutes mail comes in bursts
+	streamPastClient    stream = 18 // when a client of the past earned its last credit
 )
 
 // increment is what splitmix64 adds: 2^64 divided by the golden ratio, made odd.

@@ -18,12 +18,6 @@ type Job struct {
 	Changes []accounts.Change
 }
 
-// What jobs there are: the rest are forwards. Assumed.
-const (
-	newAccountPPM = 500_000
-	movePPM       = 300_000
-)
-
 // Job makes job number of the day, in the window or not, without those before
 // it. It is the zero Job if the day has fewer.
 func (t *Trace) Job(number uint64) Job {
@@ -41,14 +35,14 @@ func (t *Trace) job(number uint64, at time.Duration) Job {
 	login, backend := p.Address(account), p.Backends[d.below(len(p.Backends))]
 	j := Job{Number: number, At: at}
 	switch {
-	case kind < newAccountPPM:
+	case kind < t.model.NewAccountPPM:
 		// No account and no guess has this name.
 		text := strconv.FormatUint(number, 10)
 		j.Changes = []accounts.Change{{
 			Action: accounts.Create, Login: "new" + text + "@" + p.Domain,
 			Account: accounts.Account{FullName: "New " + text, Backend: backend},
 		}}
-	case kind < newAccountPPM+movePPM && backend != p.Backend(account):
+	case kind < t.model.NewAccountPPM+t.model.MovePPM && backend != p.Backend(account):
 		j.Changes = []accounts.Change{
 			{Action: accounts.BeginMove, Login: login, Backend: backend},
 			{Action: accounts.FinishMove, Login: login},
@@ -56,7 +50,7 @@ func (t *Trace) job(number uint64, at time.Duration) Job {
 	default:
 		// No two jobs of a day forward to the same address, so that a lost write
 		// shows.
-		target := "f" + strconv.FormatUint(number, 10) + "@d" + strconv.Itoa(d.below(peerDomains)) + ".example"
+		target := "f" + strconv.FormatUint(number, 10) + "@d" + strconv.Itoa(d.below(t.senders.Domains)) + ".example"
 		j.Changes = []accounts.Change{{Action: accounts.SetForward, Login: login, Targets: []string{target}, KeepCopy: true}}
 	}
 	for i := range j.Changes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ const batchRows = 500
 
 // LoadProgress is how far the load of one table is.
 type LoadProgress struct {
-	Table       string // "routes", "accounts", "preferences" or "triplets", loaded in this order
+	Table       string // "routes", "accounts", "preferences", "saved preferences", "triplets" or "clients", loaded in this order
 	Done, Total int64  // rows
 }
 
@@ -27,14 +28,42 @@ type LoadProgress struct {
 // Load ends at the first error. What it has stored stays; loading again
 // replaces it.
 func Load(ctx context.Context, loader reference.Loader, p Population, now time.Time, workers int, progress func(LoadProgress)) error {
+	if progress == nil {
+		progress = func(LoadProgress) {}
+	}
+	if err := loadPopulation(ctx, loader, p, now, workers, progress); err != nil {
+		return err
+	}
+	return loadTable(ctx, "triplets", int64(p.Accounts)*Correspondents, p.TripletRows(now), loader.LoadTriplets, workers, progress)
+}
+
+// LoadBefore stores what Load does, but the greylist and the preferences as the
+// hours before a trace's window have left them. The target's greylisting must
+// follow the policy that the state was computed with.
+func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers int, progress func(LoadProgress)) error {
+	if progress == nil {
+		progress = func(LoadProgress) {}
+	}
+	if err := loadPopulation(ctx, loader, b.trace.population, b.Start(), workers, progress); err != nil {
+		return err
+	}
+	// After the others, as some of them replace one.
+	saved := b.Preferences()
+	if err := loadTable(ctx, "saved preferences", int64(len(saved)), slices.Values(saved), loader.LoadPreferences, workers, progress); err != nil {
+		return err
+	}
+	if err := loadTable(ctx, "triplets", int64(len(b.triplets)), b.Triplets(), loader.LoadTriplets, workers, progress); err != nil {
+		return err
+	}
+	return loadTable(ctx, "clients", int64(len(b.clients)), b.Clients(), loader.LoadClients, workers, progress)
+}
+
+func loadPopulation(ctx context.Context, loader reference.Loader, p Population, now time.Time, workers int, progress func(LoadProgress)) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
 	if workers < 1 {
 		return fmt.Errorf("load: workers is %d, must be 1 or more", workers)
-	}
-	if progress == nil {
-		progress = func(LoadProgress) {}
 	}
 	accounts := int64(p.Accounts)
 	if err := loadTable(ctx, "routes", 1+accounts, p.Routes(), loader.LoadRoutes, workers, progress); err != nil {
@@ -43,10 +72,7 @@ func Load(ctx context.Context, loader reference.Loader, p Population, now time.T
 	if err := loadTable(ctx, "accounts", accounts, p.AccountRows(now), loader.LoadAccounts, workers, progress); err != nil {
 		return err
 	}
-	if err := loadTable(ctx, "preferences", accounts*storedOptions, p.PreferenceRows(), loader.LoadPreferences, workers, progress); err != nil {
-		return err
-	}
-	return loadTable(ctx, "triplets", accounts*Correspondents, p.TripletRows(now), loader.LoadTriplets, workers, progress)
+	return loadTable(ctx, "preferences", accounts*storedOptions, p.PreferenceRows(), loader.LoadPreferences, workers, progress)
 }
 
 type batch[Row any] struct {

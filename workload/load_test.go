@@ -25,6 +25,7 @@ type fakeLoader struct {
 	accounts    []accounts.Account
 	preferences []preferences.Row
 	triplets    []greylist.Row
+	clients     []greylist.ClientRow
 	largest     int
 }
 
@@ -55,6 +56,10 @@ func (l *fakeLoader) LoadPreferences(_ context.Context, rows []preferences.Row) 
 
 func (l *fakeLoader) LoadTriplets(_ context.Context, rows []greylist.Row) error {
 	return keep(l, "triplets", &l.triplets, rows)
+}
+
+func (l *fakeLoader) LoadClients(_ context.Context, rows []greylist.ClientRow) error {
+	return keep(l, "clients", &l.clients, rows)
 }
 
 func TestLoadStoresEveryRowOnce(t *testing.T) {

@@ -1,19 +1,38 @@
 package workload
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Model is how much mail comes when, and what it is like: integers only.
-// Shares are in millionths (ppm).
+// Shares are in millionths (ppm), factors in thousandths. A [Profile] says where
+// its numbers are from.
 type Model struct {
-	// MessagesPerDay is how many messages peers offer in a day, after the DNS
-	// blocklist has turned its share away; 1 to 1,000,000,000.
+	// MessagesPerDay is how many messages peers offer on a day on which
+	// LegitimateByWeekday is 1000, after the DNS blocklist has turned its share
+	// away; 1 to 1,000,000,000.
 	MessagesPerDay int64
-	// SpamPPM is the share of spam among them. Spam comes evenly all day.
+	// BlockedPPM is the share of everything offered that the blocklist turns away.
+	// It raises no question, and so is only counted: see Offered. Below 1,000,000.
+	BlockedPPM int64
+	// SpamPPM is the share of spam among MessagesPerDay. Spam comes evenly all
+	// day, and all week.
 	SpamPPM int64
+	// Weekday is which day it is, LegitimateByWeekday how much legitimate mail
+	// comes on each (Sunday first), in thousandths; 0 to 10,000.
+	Weekday             time.Weekday
+	LegitimateByWeekday [7]int64
 	// LegitimateByHour is which share of a day's legitimate mail, and of its
 	// webmail logins, comes in each hour, in thousandths; the sum is 1000.
 	// Within an hour each minute is alike.
 	LegitimateByHour [24]int64
+	// Bursts is in how many minutes of the day BurstPerMille thousandths of the
+	// mean minute's messages come; the rest of their hours gives them. At most one
+	// in each of the hours that have twice as many; 1000 to 20,000.
+	Bursts, BurstPerMille int64
 	// LegitimateRecipients and SpamRecipients are the shares of messages with
 	// 1, 2, 3 ... recipients, at most 100; the sum of each is 1,000,000.
 	LegitimateRecipients []int64
@@ -35,50 +54,20 @@ type Model struct {
 	// KeysPerSave is how many preferences a form saves, 1 to 16.
 	KeysPerSave int64
 	// JobsPerDay is how many jobs the staff does on accounts in a day, 0 to
-	// 1,000,000: see Job. They come as logins do.
-	JobsPerDay int64
+	// 1,000,000: see Job. They come as logins do. NewAccountPPM and MovePPM are
+	// the shares of two kinds; the rest are forwards.
+	JobsPerDay, NewAccountPPM, MovePPM int64
 }
 
-// Berkeley2008 is the day of a university of that size and time: 4,000,000
-// messages (46.3/s), of which the hour from 11 to 12 gets 2.2 times an hour's
-// mean (101.9/s).
+// Berkeley2008 is the day of a university of that size and time, as in the
+// profile of that name: 4,000,000 messages (46.3/s), of which the hour from 11
+// to 12 gets 2.2 times an hour's mean (101.9/s).
 //
 // That factor comes out of two numbers. An hour's mean is 1/24 of the day.
 // Spam, 0.4 of the day, is flat: its hour is 0.4/24. Legitimate mail, 0.6 of
 // the day, has 0.125 of itself in the busiest hour: 0.6 * 0.125 * 24 = 1.8
 // hours' means. 0.4 + 1.8 = 2.2.
-func Berkeley2008() Model {
-	return Model{
-		// "4 million messages per day": abstract of the talk, MySQL Conference
-		// 2008. That these are what the blocklist leaves is assumed.
-		MessagesPerDay: 4_000_000,
-		// Assumed, for mail that a blocklist has let through. Between UC Davis
-		// 2006, above 800,000 of 2 to 3 million a day (27 to 40 %), and UC
-		// Irvine 2008, 11.8 of 97.5 million accepted (12 %). Without a
-		// blocklist it was 72 % (Florida State University) to 85 % (Kaspersky,
-		// 2009).
-		SpamPPM: 400_000,
-		// Assumed: no hour-by-hour table is public. The peak is fitted to a
-		// busiest-to-mean ratio of 2.14 to 2.49 over a day (sharif.edu, MRTG,
-		// November 2008); that only legitimate mail follows the day is what
-		// Columbia University saw (February 2007).
-		LegitimateByHour: [24]int64{
-			12, 8, 6, 5, 5, 8, 15, 30, 55, 85, 115, 125,
-			95, 90, 85, 75, 60, 40, 25, 20, 15, 12, 8, 6,
-		},
-		// Assumed numbers; Zipf-like with a heavier tail for spam (Gomes et
-		// al., as summarised in Human-centric Computing 2020, table 1).
-		LegitimateRecipients: []int64{850_000, 80_000, 30_000, 15_000, 10_000, 3_000, 3_000, 3_000, 3_000, 3_000},
-		SpamRecipients:       []int64{700_000, 120_000, 60_000, 40_000, 30_000, 10_000, 10_000, 10_000, 10_000, 10_000},
-		UnknownPPM:           300_000, // assumed: no university's number is public
-		RegularPPM:           700_000, // assumed
-		PopularityOffset:     100,     // assumed: the first of 70,000 accounts gets 0.15 % of mail
-		LoginsPerMille:       1_500,   // assumed: no rate of webmail sessions is public
-		SavingPPM:            50_000,  // assumed
-		KeysPerSave:          10,      // assumed; SquirrelMail's forms send 10 to 40 REPLACE statements
-		JobsPerDay:           200,     // assumed: one for every 350 accounts
-	}
-}
+func Berkeley2008() Model { return berkeley2008().Model }
 
 // Validate names the field that is out of its range.
 func (m Model) Validate() error {
@@ -88,21 +77,38 @@ func (m Model) Validate() error {
 	for _, share := range []struct {
 		field string
 		ppm   int64
-	}{{"SpamPPM", m.SpamPPM}, {"UnknownPPM", m.UnknownPPM}, {"RegularPPM", m.RegularPPM}, {"SavingPPM", m.SavingPPM}} {
+	}{{"SpamPPM", m.SpamPPM}, {"UnknownPPM", m.UnknownPPM}, {"RegularPPM", m.RegularPPM}, {"SavingPPM", m.SavingPPM},
+		{"NewAccountPPM", m.NewAccountPPM}, {"MovePPM", m.MovePPM}, {"BlockedPPM", m.BlockedPPM}} {
 		if share.ppm < 0 || share.ppm > million {
 			return fmt.Errorf("model: %s is %d, must be 0 to 1,000,000 millionths", share.field, share.ppm)
 		}
 	}
-	if err := validShares("LegitimateByHour", m.LegitimateByHour[:], 1000); err != nil {
+	if m.NewAccountPPM+m.MovePPM > million {
+		return fmt.Errorf("model: NewAccountPPM and MovePPM are %d together, must be at most 1,000,000 millionths", m.NewAccountPPM+m.MovePPM)
+	}
+	for i, f := range m.LegitimateByWeekday {
+		if f < 0 || f > 10_000 {
+			return fmt.Errorf("model: LegitimateByWeekday[%d] is %d, must be 0 to 10,000 thousandths", i, f)
+		}
+	}
+	if err := validShares("model: LegitimateByHour", m.LegitimateByHour[:], 1000); err != nil {
 		return err
 	}
-	if err := validShares("LegitimateRecipients", m.LegitimateRecipients, million); err != nil {
+	if err := validShares("model: LegitimateRecipients", m.LegitimateRecipients, million); err != nil {
 		return err
 	}
-	if err := validShares("SpamRecipients", m.SpamRecipients, million); err != nil {
+	if err := validShares("model: SpamRecipients", m.SpamRecipients, million); err != nil {
 		return err
 	}
 	switch {
+	case m.BlockedPPM == million:
+		return errors.New("model: BlockedPPM is 1,000,000 millionths, must be less: nothing would be left")
+	case m.Weekday < time.Sunday || m.Weekday > time.Saturday:
+		return fmt.Errorf("model: Weekday is %d, must be 0 (Sunday) to 6", m.Weekday)
+	case m.BurstPerMille < 1000 || m.BurstPerMille > 20_000:
+		return fmt.Errorf("model: BurstPerMille is %d, must be 1000 to 20,000", m.BurstPerMille)
+	case m.Bursts < 0 || m.Bursts > int64(len(m.hoursForBursts())):
+		return fmt.Errorf("model: Bursts is %d, must be 0 to the %d hours that have twice the %d messages of a burst", m.Bursts, len(m.hoursForBursts()), m.burst())
 	case m.PopularityOffset < 0 || m.PopularityOffset > 1_000_000:
 		return fmt.Errorf("model: PopularityOffset is %d, must be 0 to 1,000,000", m.PopularityOffset)
 	case m.LoginsPerMille < 0 || m.LoginsPerMille > 1_000_000:
@@ -117,17 +123,17 @@ func (m Model) Validate() error {
 
 func validShares(field string, shares []int64, want int64) error {
 	if len(shares) < 1 || len(shares) > 100 { // an SMTP server must take 100 recipients (RFC 5321, 4.5.3.1.8)
-		return fmt.Errorf("model: %s has %d shares, must have 1 to 100", field, len(shares))
+		return fmt.Errorf("%s has %d shares, must have 1 to 100", field, len(shares))
 	}
 	var sum int64
 	for i, s := range shares {
 		if s < 0 || s > want {
-			return fmt.Errorf("model: %s[%d] is %d, must be 0 to %d", field, i, s, want)
+			return fmt.Errorf("%s[%d] is %d, must be 0 to %d", field, i, s, want)
 		}
 		sum += s
 	}
 	if sum != want {
-		return fmt.Errorf("model: %s sums to %d, must be %d", field, sum, want)
+		return fmt.Errorf("%s sums to %d, must be %d", field, sum, want)
 	}
 	return nil
 }
@@ -148,11 +154,88 @@ const minutesPerDay = 24 * 60
 // messagesBefore is how many messages of the day come before a minute begins,
 // 0 to minutesPerDay.
 func (m Model) messagesBefore(minute int) int64 {
-	return m.legitimateBefore(minute) + m.spam()*int64(minute)/minutesPerDay
+	return m.legitimateBefore(minute) + m.spamBefore(minute)
 }
 
-func (m Model) legitimateBefore(minute int) int64 {
-	return m.onCurve(m.MessagesPerDay-m.spam(), minute)
+func (m Model) spamBefore(minute int) int64 { return m.spam() * int64(minute) / minutesPerDay }
+
+func (m Model) legitimateBefore(minute int) int64 { return m.onCurve(m.legitimate(), minute) }
+
+func (m Model) legitimate() int64 {
+	return (m.MessagesPerDay - m.spam()) * m.LegitimateByWeekday[m.Weekday] / 1000
+}
+
+// DayMessages is how many messages come on the day that the model is of.
+func (m Model) DayMessages() int64 { return m.legitimate() + m.spam() }
+
+// Offered is how many messages are offered on that day before the blocklist
+// turns its share away.
+func (m Model) Offered() int64 { return m.DayMessages() * million / (million - m.BlockedPPM) }
+
+// burst is how many messages come in the minute of a burst.
+func (m Model) burst() int64 { return m.MessagesPerDay * m.BurstPerMille / (1000 * minutesPerDay) }
+
+// hoursForBursts are those that keep half of their messages.
+func (m Model) hoursForBursts() (hours []int) {
+	for h := range 24 {
+		if m.messagesBefore((h+1)*60)-m.messagesBefore(h*60) >= 2*m.burst() {
+			hours = append(hours, h)
+		}
+	}
+	return hours
+}
+
+// burstMinutes are the minutes with a burst, in order: each in an hour of its
+// own.
+func (m Model) burstMinutes(seed uint64) (minutes []int) {
+	if m.burst() == 0 {
+		return nil // of less than one message
+	}
+	d := newDraws(seed, streamBurst, 0)
+	hours := m.hoursForBursts()
+	for i := range int(m.Bursts) { // the first steps of a Fisher-Yates shuffle
+		j := i + d.below(len(hours)-i)
+		hours[i], hours[j] = hours[j], hours[i]
+		minutes = append(minutes, hours[i]*60+d.below(60))
+	}
+	slices.Sort(minutes)
+	return minutes
+}
+
+// minutes are how many legitimate messages and spams come in each minute.
+func (m Model) minutes(seed uint64) (legitimate, spam [minutesPerDay]int64) {
+	for i := range minutesPerDay {
+		legitimate[i] = m.legitimateBefore(i+1) - m.legitimateBefore(i)
+		spam[i] = m.spamBefore(i+1) - m.spamBefore(i)
+	}
+	for _, at := range m.burstMinutes(seed) {
+		begin := at / 60 * 60
+		hour := func(counts *[minutesPerDay]int64) (sum int64) {
+			for _, n := range counts[begin : begin+60] {
+				sum += n
+			}
+			return sum
+		}
+		l, s := hour(&legitimate), hour(&spam)
+		burst := m.burst() * l / (l + s) // of the hour's mix
+		gather(legitimate[begin:begin+60], at-begin, burst, l)
+		gather(spam[begin:begin+60], at-begin, m.burst()-burst, s)
+	}
+	return legitimate, spam
+}
+
+// gather puts burst of an hour's total into one minute and spreads the rest over
+// the others.
+func gather(minutes []int64, at int, burst, total int64) {
+	rest, others := total-burst, int64(len(minutes)-1)
+	for i, k := 0, int64(0); i < len(minutes); i++ {
+		if i == at {
+			minutes[i] = burst
+			continue
+		}
+		minutes[i] = rest*(k+1)/others - rest*k/others
+		k++
+	}
 }
 
 func (m Model) loginsBefore(accounts, minute int) int64 {

@@ -1,11 +1,9 @@
 package workload
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -29,14 +27,6 @@ const (
 // triplets are known and have passed when a run starts. Assumed.
 const Correspondents = 4
 
-const (
-	peerDomains  = 4096    // domains that legitimate mail comes from; assumed
-	domainOffset = 10      // Mandelbrot offset of their popularity; assumed
-	domainUsers  = 500     // senders in each; assumed
-	ipv6PPM      = 10_000  // share of peers that come by IPv6; assumed
-	bots         = 1 << 20 // machines that send spam; assumed, see bot
-)
-
 // Greylisting of known triplets: the delay that they have passed and the age
 // at which they would be forgotten (Postgrey's --delay and --max-age).
 const (
@@ -51,6 +41,7 @@ type Population struct {
 	Accounts int      // 1 to 10,000,000
 	Domain   string   // lower case, that of every account
 	Backends []string // hosts that hold the mailboxes
+	Peers    *Peers   // who writes to them; nil for DefaultPeers
 }
 
 // DefaultPopulation is CalMail's in size.
@@ -79,7 +70,14 @@ func (p Population) Validate() error {
 	case len(p.Backends) == 0:
 		return errors.New("population: Backends is empty, must name at least one host")
 	}
-	return nil
+	return p.peers().Validate()
+}
+
+func (p Population) peers() Peers {
+	if p.Peers == nil {
+		return DefaultPeers()
+	}
+	return *p.Peers
 }
 
 // Address is account i's mail address and webmail user name. It ends in i
@@ -88,6 +86,13 @@ func (p Population) Validate() error {
 func (p Population) Address(i int) string {
 	d := newDraws(p.Seed, streamAccount, uint64(i))
 	return givenNames[d.below(len(givenNames))] + strconv.Itoa(i) + "@" + p.Domain
+}
+
+// knows says whether an address of the domain is an account's, which ends in a
+// digit, rather than a guess.
+func (p Population) knows(address string) bool {
+	before := len(address) - len(p.Domain) - 2
+	return before >= 0 && address[before] >= '0' && address[before] <= '9'
 }
 
 // Backend is the host that holds account i's mailbox.
@@ -174,17 +179,10 @@ func (p Population) PreferenceRows() iter.Seq[preferences.Row] {
 	}
 }
 
-// Peer is who offers a message.
-type Peer struct {
-	Client netip.Addr // the address that it connects from
-	Sender string     // the envelope sender
-}
-
 // Correspondent is one, from 0 to Correspondents-1, of those who write to
 // account i regularly.
 func (p Population) Correspondent(i, which int) Peer {
-	d := newDraws(p.Seed, streamCorrespondent, uint64(i)*Correspondents+uint64(which))
-	return p.sender(&d)
+	return p.senders().correspondent(i, which)
 }
 
 // TripletRows yields the triplets of all regular correspondents as they stand
@@ -197,6 +195,7 @@ func (p Population) TripletRows(now time.Time) iter.Seq[greylist.Row] {
 		newest = 24 * time.Hour
 	)
 	now = now.Truncate(time.Second)
+	senders := p.senders()
 	return func(yield func(greylist.Row) bool) {
 		for i := range p.Accounts {
 			recipient := p.Address(i)
@@ -204,7 +203,7 @@ func (p Population) TripletRows(now time.Time) iter.Seq[greylist.Row] {
 				d := newDraws(p.Seed, streamTriplet, uint64(i)*Correspondents+uint64(which))
 				age := newest + time.Duration(d.below(int((oldest-newest)/time.Second)))*time.Second
 				known := greylistDelay + time.Duration(d.below(int((age-greylistDelay)/time.Second)))*time.Second
-				peer, first := p.Correspondent(i, which), now.Add(-age)
+				peer, first := senders.correspondent(i, which), now.Add(-age)
 				row := greylist.Row{Client: peer.Client, Sender: peer.Sender, Recipient: recipient, First: first, Last: first.Add(known)}
 				if !yield(row) {
 					return
@@ -212,49 +211,6 @@ func (p Population) TripletRows(now time.Time) iter.Seq[greylist.Row] {
 			}
 		}
 	}
-}
-
-// domainPopularity says how much of legitimate mail comes from which domain.
-var domainPopularity = zipf(peerDomains, domainOffset)
-
-// sender draws someone of a peer's domain. Each domain sends from one address.
-func (p Population) sender(d *draws) Peer {
-	domain := domainPopularity.pick(d)
-	user := d.below(domainUsers)
-	server := newDraws(p.Seed, streamDomain, uint64(domain))
-	return Peer{
-		Client: address(&server),
-		Sender: surnames[user%len(surnames)] + strconv.Itoa(user) + "@d" + strconv.Itoa(domain) + ".example",
-	}
-}
-
-// bot draws a machine that sends spam under a forged sender. There are so many
-// that one sends a few messages a day: of the servers that sent only spam,
-// 93 % sent ten or fewer and 81 % were seen for a day at most (Duan et al.,
-// Florida State University).
-func (p Population) bot(d *draws) Peer {
-	machine := newDraws(p.Seed, streamBot, uint64(d.below(bots)))
-	forged := d.next()
-	return Peer{
-		Client: address(&machine),
-		Sender: givenNames[forged%uint64(len(givenNames))] + strconv.FormatUint(forged>>44, 36) + "@d" + strconv.Itoa(d.below(peerDomains)) + ".example",
-	}
-}
-
-// address draws a peer's address. It is data only: nothing ever connects to
-// it. The IPv4 documentation ranges (RFC 5737) hold three /24 networks, and
-// greylisting looks at /24 networks, so all peers would be one of three; the
-// shared address space 100.64.0.0/10 (RFC 6598) has 16,384 and, like
-// 2001:db8::/32 (RFC 3849), is no public host's.
-func address(d *draws) netip.Addr {
-	if !d.chance(ipv6PPM) {
-		h := d.next()
-		return netip.AddrFrom4([4]byte{100, 64 | byte(h>>16)&0x3f, byte(h >> 8), byte(h)})
-	}
-	a := [16]byte{0x20, 0x01, 0x0d, 0xb8}
-	binary.BigEndian.PutUint32(a[4:], uint32(d.next()))
-	a[15] = 25 // servers get short host parts
-	return netip.AddrFrom16(a)
 }
 
 // guess is an address of a dictionary attack, for index 0 to guesses-1: two

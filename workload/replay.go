@@ -73,32 +73,75 @@ type Replay struct {
 	Start    time.Duration // when the window's first microsecond is due, since the anchor
 	Speed    int           // virtual seconds a wall second, 1 or more
 	Day      time.Time     // midnight of the virtual day
-	// MaxInFlight bounds the sessions that are under way, 1 or more. When all
-	// are, the pacer waits and then starts what is late at once; late ops keep
-	// their intended time, so that the wait shows as queue latency.
+	// MaxInFlight bounds the sessions that are under way, 1 or more. Overflow says
+	// what becomes of one that comes when all are.
 	MaxInFlight int
+	Overflow    Overflow
+	// ClosedLoop has peers whose recipients are put off come back by their own
+	// schedules, because of what the target answered.
+	ClosedLoop bool
+	// Later are tries to perform beside the trace: those that peers still have to
+	// make when the window begins, or tries that were predicted.
+	Later []*Try
 	// Drain is how long the sessions under way may go on when the trace or the
 	// context has ended, before they are cut short; above 0. An op that is cut
 	// short is recorded as what it then is: Failed, Degraded or Unknown.
 	Drain   time.Duration
 	Sleeper Sleeper // by what it waits for the time of an op; nil for Go's timers, up to 1 ms late
 
+	pending  tries
 	counters counters
+}
+
+// Overflow is what becomes of a session that finds MaxInFlight others under way.
+type Overflow uint8
+
+// The policies. Whatever they do is counted in Stats.
+const (
+	// OverflowWait holds it back, and all that come after it, until a session ends. What
+	// is late then starts at once, and keeps its intended time, so that the wait
+	// shows as queue latency.
+	OverflowWait Overflow = iota
+	// OverflowPutOff answers as an MTA does whose limit of connections is reached (421):
+	// the peer comes back by its schedule. A webmail action and a job are dropped.
+	OverflowPutOff
+	// OverflowDrop leaves it out.
+	OverflowDrop
+)
+
+// String spells a policy as scenario files do.
+func (o Overflow) String() string {
+	switch o {
+	case OverflowWait:
+		return "wait"
+	case OverflowPutOff:
+		return "put-off"
+	case OverflowDrop:
+		return "drop"
+	default:
+		return fmt.Sprintf("overflow_%d", uint8(o))
+	}
 }
 
 // errOverrun is why a replay whose sessions took too long starts no more.
 var errOverrun = errors.New("the window and the drain are over: more sessions were offered than could be under way")
 
-// Stats is how far a replay is. A session is a message, a webmail action or a job.
+// Stats is how far a replay is. A session is a try of a message, a webmail
+// action or a job.
 type Stats struct {
 	Offered  int64 // sessions whose time came
-	Started  int64 // of these, those that were not held back when the replay was ended
+	Started  int64 // of these, those that were neither held back when the replay was ended, nor put off, nor dropped
+	PutOff   int64 // of those offered, tries that found MaxInFlight sessions under way and were told to come back
+	Dropped  int64 // of those offered, sessions that found as many under way and were left out
 	Ended    int64 // of these, those that are over
 	CutShort int64 // of these, those that the end of the drain cut short
 	// Ops that were never asked, because an op before them in their session had
 	// no answer.
 	ChecksNotAsked, SavesNotAsked, ChangesNotAsked int64
 	Waited                                         int64              // sessions that found MaxInFlight others under way and had to wait
+	Tries                                          int64              // of the sessions offered, tries after a message's first
+	TriesLeft                                      int64              // tries that would come after the window's end
+	GivenUp                                        int64              // recipients that their peer gave up, or never tried again, after they were put off
 	Ops                                            [Unknown + 1]int64 // ops that ended, by outcome
 }
 
@@ -107,6 +150,7 @@ func (s Stats) InFlight() int64 { return s.Started - s.Ended }
 
 type counters struct {
 	offered, started, ended, cutShort, waited atomic.Int64
+	putOff, dropped, tries, left, givenUp     atomic.Int64
 	checksNotAsked, savesNotAsked             atomic.Int64
 	changesNotAsked                           atomic.Int64
 	ops                                       [Unknown + 1]atomic.Int64
@@ -126,6 +170,8 @@ func (r *Replay) Stats() Stats {
 	s.ChecksNotAsked = r.counters.checksNotAsked.Load()
 	s.SavesNotAsked = r.counters.savesNotAsked.Load()
 	s.ChangesNotAsked = r.counters.changesNotAsked.Load()
+	s.PutOff, s.Dropped = r.counters.putOff.Load(), r.counters.dropped.Load()
+	s.Tries, s.TriesLeft, s.GivenUp = r.counters.tries.Load(), r.counters.left.Load(), r.counters.givenUp.Load()
 	s.Offered = r.counters.offered.Load()
 	return s
 }
@@ -143,6 +189,7 @@ func (r *Replay) Validate() error {
 		{!r.Day.IsZero(), "Day is not set"},
 		{r.Speed >= 1, fmt.Sprintf("Speed is %d, must be 1 or more", r.Speed)},
 		{r.MaxInFlight >= 1, fmt.Sprintf("MaxInFlight is %d, must be 1 or more", r.MaxInFlight)},
+		{r.Overflow <= OverflowDrop, fmt.Sprintf("Overflow is %d, must be OverflowWait (0), OverflowPutOff (1) or OverflowDrop (2)", r.Overflow)},
 		{r.Drain > 0, fmt.Sprintf("Drain is %v, must be above 0", r.Drain)},
 		{len(r.Clients) >= 1 && len(r.Clients) <= 255, fmt.Sprintf("Clients has %d, must have 1 to 255", len(r.Clients))},
 	} {
@@ -192,20 +239,41 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	// would be replayed into a cluster that has long recovered.
 	pacing, stop := context.WithDeadlineCause(ctx, r.Anchor.Add(r.intended(r.Trace.window.From+r.Trace.window.Duration)+r.Drain), errOverrun)
 	defer stop()
-	for item := range r.ahead(pacing) {
-		intended := r.intended(item.At)
-		if !r.sleeper().Sleep(pacing, intended-time.Since(r.Anchor)) {
+	for _, t := range r.Later {
+		if r.Trace.window.holds(t.At) {
+			r.pending.add(t)
+		}
+	}
+	pacer := pacer{
+		items: r.ahead(pacing), tries: &r.pending, due: r.intended, now: func() time.Duration { return time.Since(r.Anchor) }, sleep: r.sleeper().Sleep,
+		over: func() bool { return r.counters.ended.Load() == r.counters.started.Load() },
+	}
+	first := int64(0) // sessions of the trace that were offered and settled
+	for {
+		item, ok := pacer.next(pacing)
+		if !ok {
 			break
 		}
 		r.counters.offered.Add(1)
-		if !r.takeSlot(pacing, slots) {
+		if item.Try != nil {
+			r.counters.tries.Add(1)
+		}
+		taken, ok := r.takeSlot(pacing, slots)
+		if !ok {
 			break
+		}
+		if item.Try == nil {
+			first++
+		}
+		if !taken {
+			r.turnAway(item)
+			continue
 		}
 		r.counters.started.Add(1)
 		sessions.Go(func() {
-			r.perform(working, machines, item, intended)
-			r.counters.ended.Add(1)
+			r.perform(working, machines, item, r.intended(item.At))
 			<-slots
+			r.counters.ended.Add(1)
 		})
 	}
 
@@ -222,9 +290,10 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 		cut()
 		<-over
 	}
+	r.counters.left.Add(int64(r.pending.len()))
 	stats := r.Stats()
-	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); stats.Started < whole {
-		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", stats.Started, whole, context.Cause(pacing))
+	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); first < whole {
+		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", first, whole, context.Cause(pacing))
 	}
 	return stats, nil
 }
@@ -251,26 +320,64 @@ func (r *Replay) intended(at time.Duration) time.Duration {
 	return r.Start + (at-r.Trace.window.From)/time.Duration(r.Speed)
 }
 
-func (r *Replay) takeSlot(ctx context.Context, slots chan<- struct{}) bool {
+// takeSlot takes one of the slots of sessions under way. taken is false if there
+// is none and the policy is not to wait for one, ok is false if ctx ended.
+func (r *Replay) takeSlot(ctx context.Context, slots chan<- struct{}) (taken, ok bool) {
 	select {
 	case slots <- struct{}{}:
-		return true
+		return true, true
 	default:
+	}
+	if r.Overflow != OverflowWait {
+		return false, true
 	}
 	r.counters.waited.Add(1)
 	select {
 	case slots <- struct{}{}:
-		return true
+		return true, true
 	case <-ctx.Done():
-		return false
+		return false, false
+	}
+}
+
+// turnAway is what becomes of a session that found no slot.
+func (r *Replay) turnAway(item Item) {
+	try := item.Try
+	if item.Message != nil {
+		try = firstTry(item.Message)
+	}
+	if r.Overflow == OverflowDrop || try == nil {
+		r.counters.dropped.Add(1)
+		return
+	}
+	r.counters.putOff.Add(1)
+	r.comeBack(try, try.Recipients)
+}
+
+// comeBack has a peer make its next try, by its own schedule, if the loop is
+// closed.
+func (r *Replay) comeBack(last *Try, left []int) {
+	if !r.ClosedLoop {
+		return
+	}
+	try, ok := r.Trace.next(last, left)
+	switch {
+	case !ok:
+		r.counters.givenUp.Add(int64(len(left)))
+	case !r.Trace.window.holds(try.At):
+		r.counters.left.Add(1)
+	default:
+		r.pending.add(try)
 	}
 }
 
 func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item Item, intended time.Duration) {
-	kind, number := MTA, uint64(0)
+	kind, number, try := MTA, uint64(0), item.Try
 	switch {
 	case item.Message != nil:
-		number = item.Message.Number
+		number, try = item.Message.Number, firstTry(item.Message)
+	case item.Try != nil:
+		number = try.Message.Number
 	case item.Action != nil:
 		kind, number = Webmail, item.Action.Number
 	default:
@@ -283,8 +390,12 @@ func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item
 		sample: Sample{Message: number, Client: m.index, Virtual: item.At},
 	}
 	switch {
-	case item.Message != nil:
-		s.receive(ctx, item.Message)
+	case try != nil:
+		for range try.Number { // a peer may meet another MTA each time
+			s.machine = machines[kind][d.below(len(machines[kind]))]
+		}
+		s.sample.Client, s.sample.Try = s.machine.index, uint16(try.Number)
+		s.receive(ctx, try)
 	case item.Action != nil:
 		s.login(ctx, item.Action)
 	default:
@@ -332,64 +443,84 @@ func (s *session) acknowledge(outcome Outcome, a Acknowledged) {
 	s.replay.Ledger.Acknowledge(a)
 }
 
+// answer is what an RCPT command gets.
+type answer uint8
+
+const (
+	unasked  answer = iota // the session was cut short
+	accepted               // 250
+	refused                // 550
+	deferred               // 451: the peer comes back by its schedule, if it does
+)
+
 // receive is what Exim's RCPT ACL asks for each recipient, one after another
 // (is there such an address? is it greylisted?), and then what its routers ask
-// at the delivery.
-func (s *session) receive(ctx context.Context, m *Message) {
-	var accepted []int
-	for i, address := range m.Recipients {
-		offset := time.Duration(i) * recipientStep
-		ok, asked := s.recipient(ctx, offset, i, address, m)
-		if !asked {
+// at the delivery. Recipients that were put off are the peer's next try.
+func (s *session) receive(ctx context.Context, t *Try) {
+	var taken, left []int
+	for n, i := range t.Recipients {
+		switch s.recipient(ctx, time.Duration(n)*recipientStep, i, t) {
+		case unasked:
 			return
-		}
-		if ok {
-			accepted = append(accepted, i)
+		case accepted:
+			taken = append(taken, i)
+		case deferred:
+			left = append(left, i)
 		}
 	}
 	s.end()
-	for j, i := range accepted {
-		offset := time.Duration(len(m.Recipients))*recipientStep + deliveryAfter + time.Duration(j)*deliveryStep
-		if _, _, asked := s.route(ctx, reference.RouteDelivery, offset, i, m.Recipients[i]); !asked {
+	if len(left) > 0 {
+		s.replay.comeBack(t, left)
+	}
+	for n, i := range taken {
+		offset := time.Duration(len(t.Recipients))*recipientStep + deliveryAfter + time.Duration(n)*deliveryStep
+		if _, _, asked := s.route(ctx, reference.RouteDelivery, offset, i, t.Message.Recipients[i]); !asked {
 			return
 		}
 	}
 }
 
-// recipient is one RCPT command.
-func (s *session) recipient(ctx context.Context, offset time.Duration, i int, address string, m *Message) (accepted, asked bool) {
-	verdict, outcome, asked := s.route(ctx, reference.Route, offset, i, address)
-	if !asked {
-		return false, false
-	}
-	if outcome != OK && outcome != Retried {
+// recipient is one RCPT command, for recipient i of the message.
+func (s *session) recipient(ctx context.Context, offset time.Duration, i int, t *Try) answer {
+	address := t.Message.Recipients[i]
+	route, outcome, asked := s.route(ctx, reference.Route, offset, i, address)
+	switch {
+	case !asked:
+		return unasked
+	case outcome != OK && outcome != Retried:
 		s.replay.counters.checksNotAsked.Add(1)
-		return false, true // 451: the peer will come back
+		return deferred
+	case route.Verdict == routing.Moving:
+		return deferred
+	case !route.Verdict.Accepts():
+		return refused
+	case !route.Greylist:
+		return accepted
 	}
-	if !verdict.Accepts() {
-		return false, true // 550, or 451 for a mailbox that is moving
-	}
-	now := s.replay.Day.Add(m.At)
+	now := s.replay.Day.Add(t.At)
 	grey, outcome, asked := s.op(ctx, offset+recipientStep/2, i, reference.CheckGreylist, func(ctx context.Context, target reference.Session) (uint8, error) {
-		answer, err := target.Check(ctx, greylist.Request{Client: m.Client, Sender: m.Sender, Recipient: address, Now: now})
+		answer, err := target.Check(ctx, greylist.Request{Client: t.Client, Sender: t.Message.Sender, Recipient: address, Now: now})
 		return uint8(answer.Verdict), err
 	})
 	if !asked {
-		return false, false
+		return unasked
 	}
-	s.acknowledge(outcome, Acknowledged{User: address, Key: m.Client.String() + " " + m.Sender, Value: strconv.FormatInt(now.Unix(), 10)})
-	if outcome == OK || outcome == Retried {
-		return !greylist.Verdict(grey).Defers(), true
+	s.acknowledge(outcome, Acknowledged{User: address, Key: t.Client.String() + " " + t.Message.Sender, Value: strconv.FormatInt(now.Unix(), 10)})
+	answered := outcome == OK || outcome == Retried
+	if answered && greylist.Verdict(grey).Defers() || !answered && !s.Policy.FailOpen {
+		return deferred
 	}
-	return s.Policy.FailOpen, true
+	return accepted
 }
 
-func (s *session) route(ctx context.Context, op reference.Operation, offset time.Duration, i int, address string) (routing.Verdict, Outcome, bool) {
-	verdict, outcome, asked := s.op(ctx, offset, i, op, func(ctx context.Context, target reference.Session) (uint8, error) {
+func (s *session) route(ctx context.Context, op reference.Operation, offset time.Duration, i int, address string) (routing.Answer, Outcome, bool) {
+	var route routing.Answer
+	_, outcome, asked := s.op(ctx, offset, i, op, func(ctx context.Context, target reference.Session) (uint8, error) {
 		answer, err := target.Route(ctx, address)
+		route = answer
 		return uint8(answer.Verdict), err
 	})
-	return routing.Verdict(verdict), outcome, asked
+	return route, outcome, asked
 }
 
 // login reads all preferences and may save a form. SquirrelMail aborts a page

@@ -77,7 +77,7 @@ func (s *fakeSession) Account(context.Context, string) (accounts.Account, error)
 }
 
 func (s *fakeSession) Route(ctx context.Context, _ string) (routing.Answer, error) {
-	return routing.Answer{Verdict: s.route, Backend: "cyrus1"}, s.do(ctx, reference.Route)
+	return routing.Answer{Verdict: s.route, Backend: "cyrus1", Greylist: true}, s.do(ctx, reference.Route)
 }
 
 func (s *fakeSession) Check(ctx context.Context, r greylist.Request) (greylist.Answer, error) {
@@ -169,6 +169,7 @@ func webmail(nodes ...topology.ID) Client {
 // the hour's last minute, for a model must have some.
 func quietModel(perMinute, loginsPerMille int64) Model {
 	m := Berkeley2008()
+	m.Bursts = 0
 	m.MessagesPerDay, m.SpamPPM, m.LoginsPerMille, m.SavingPPM = max(60*perMinute, 1), 0, loginsPerMille, million
 	m.LegitimateByHour, m.JobsPerDay = [24]int64{1000}, 0
 	m.LegitimateRecipients = []int64{million}
@@ -760,6 +761,7 @@ func TestJobs(t *testing.T) {
 // TestJobsAreWhatTheModelAllows does all jobs of a day in the decision model.
 func TestJobsAreWhatTheModelAllows(t *testing.T) {
 	m := Berkeley2008()
+	m.Bursts = 0
 	m.JobsPerDay = 20_000
 	p := Population{Seed: 5, Accounts: 3000, Domain: DefaultDomain, Backends: BackendNames(4)}
 	tr, err := NewTrace(5, m, p, Window{0, 24 * time.Hour})

@@ -48,6 +48,7 @@ type Message struct {
 	Client     netip.Addr
 	Sender     string
 	Recipients []string // one or more, no two alike
+	Schedule   uint8    // how the sender comes back when it is deferred: an index of Schedules()
 }
 
 // Action is one webmail login: it reads all preferences, and may then save an
@@ -65,12 +66,14 @@ type Save struct {
 	Key, Value string
 }
 
-// Item is a message, an action or a job: the other two are nil.
+// Item is a message on its first try, an action, a job, or a later try of a
+// message: the others are nil.
 type Item struct {
 	At      time.Duration // virtual time since midnight
 	Message *Message
 	Action  *Action
 	Job     *Job
+	Try     *Try // none of a trace's; see Replay
 }
 
 // Trace is the mail of a window. It holds tables but no messages, and may be
@@ -88,6 +91,7 @@ type Trace struct {
 	popularity     table                     // of accounts as recipients
 	legitimateSize table                     // recipients less one, of a legitimate message
 	spamSize       table
+	senders        *senders
 
 	messages, actions, jobs int64
 }
@@ -108,14 +112,16 @@ func NewTrace(seed uint64, m Model, p Population, w Window) (*Trace, error) {
 		popularity:     zipf(p.Accounts, m.PopularityOffset),
 		legitimateSize: newTable(m.LegitimateRecipients),
 		spamSize:       newTable(m.SpamRecipients),
+		senders:        p.senders(),
+	}
+	legitimate, spam := m.minutes(seed)
+	for minute := range minutesPerDay {
+		t.legitimate[minute] = uint64(legitimate[minute])
+		t.messageStarts[minute+1] = t.messageStarts[minute] + uint64(legitimate[minute]+spam[minute])
 	}
 	for minute := range minutesPerDay + 1 {
-		t.messageStarts[minute] = uint64(m.messagesBefore(minute))
 		t.actionStarts[minute] = uint64(m.loginsBefore(p.Accounts, minute))
 		t.jobStarts[minute] = uint64(m.jobsBefore(minute))
-		if minute > 0 {
-			t.legitimate[minute-1] = uint64(m.legitimateBefore(minute) - m.legitimateBefore(minute-1))
-		}
 	}
 	t.messages = t.count(&t.messageStarts, streamArrival)
 	t.actions = t.count(&t.actionStarts, streamLogin)
@@ -208,13 +214,14 @@ func (t *Trace) message(number uint64, minute int, at time.Duration) Message {
 	var peer Peer
 	switch {
 	case !m.Legitimate:
-		peer = t.population.bot(&d)
+		peer = t.senders.bot(&d)
 	case d.chance(t.model.RegularPPM):
-		peer = t.population.Correspondent(chosen[0], d.below(Correspondents))
+		peer = t.senders.correspondent(chosen[0], d.below(Correspondents))
 	default:
-		peer = t.population.sender(&d)
+		peer = t.senders.other(&d)
 	}
-	m.Client, m.Sender = peer.Client, peer.Sender
+	m.Sender, m.Schedule = peer.Sender, peer.Schedule
+	m.Client = schedules[m.Schedule].address(t.seed, number, 0, peer.Client)
 	return m
 }
 
@@ -303,12 +310,12 @@ func (t *Trace) arrivals(into []arrival, minute int) []arrival {
 }
 
 // SHA256 identifies the trace: the lower-case hexadecimal SHA-256 of
-// "mailbench.trace/v1\n" and then every item of the window, in the order of
+// "mailbench.trace/v2\n" and then every item of the window, in the order of
 // All, in this form, integers big-endian:
 //
 //	message  'M', number (8 bytes), At in µs (8), 1 if legitimate or else 0 (1),
-//	         client as 16 bytes (IPv4 mapped, RFC 4291), sender, number of
-//	         recipients (2), each recipient
+//	         client as 16 bytes (IPv4 mapped, RFC 4291), schedule (1), sender,
+//	         number of recipients (2), each recipient
 //	action   'A', number (8), At in µs (8), user, number of saves (2), key and
 //	         value of each
 //	job      'J', number (8), At in µs (8), number of changes (2), and of each
@@ -319,7 +326,7 @@ func (t *Trace) arrivals(into []arrival, minute int) []arrival {
 // trace each time that it is called.
 func (t *Trace) SHA256() string {
 	h := sha256.New()
-	h.Write([]byte("mailbench.trace/v1\n"))
+	h.Write([]byte("mailbench.trace/v2\n"))
 	buffer := make([]byte, 0, 64<<10)
 	for item := range t.All() {
 		buffer = item.appendCanonical(buffer)
@@ -351,6 +358,7 @@ func (i Item) appendCanonical(b []byte) []byte {
 		b = append(b, legitimate)
 		client := m.Client.As16()
 		b = append(b, client[:]...)
+		b = append(b, m.Schedule)
 		text(m.Sender)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Recipients)))
 		for _, r := range m.Recipients {

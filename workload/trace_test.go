@@ -39,7 +39,7 @@ func TestTraceOfASeedNeverChanges(t *testing.T) {
 	for item := range newTrace(t, 11*time.Hour, time.Minute).All() {
 		if m := item.Message; m != nil && shown < 8 {
 			shown++
-			fmt.Fprintf(&b, "message %d at %v legitimate %t from %s <%s> to %s\n", m.Number, m.At, m.Legitimate, m.Client, m.Sender, strings.Join(m.Recipients, " "))
+			fmt.Fprintf(&b, "message %d at %v legitimate %t from %s <%s> who has schedule %d to %s\n", m.Number, m.At, m.Legitimate, m.Client, m.Sender, m.Schedule, strings.Join(m.Recipients, " "))
 		}
 		if j := item.Job; j != nil {
 			fmt.Fprintf(&b, "job %d at %v:", j.Number, j.At)
@@ -211,7 +211,7 @@ func TestShares(t *testing.T) {
 	}
 	triplets := map[string]bool{}
 	for r := range p.TripletRows(time.Unix(1_200_000_000, 0)) {
-		triplets[r.Client.String()+" "+r.Sender+" "+r.Recipient] = true
+		triplets[r.Sender+" "+r.Recipient] = true // a large provider writes from any of its addresses
 	}
 	var (
 		legitimate, spam, spamRecipients, unknown, regular, legitimateRecipients int64
@@ -260,7 +260,7 @@ func TestShares(t *testing.T) {
 			continue
 		}
 		legitimate++
-		if triplets[msg.Client.String()+" "+msg.Sender+" "+msg.Recipients[0]] {
+		if triplets[msg.Sender+" "+msg.Recipients[0]] {
 			regular++
 		}
 	}
@@ -271,7 +271,7 @@ func TestShares(t *testing.T) {
 	}{
 		{"in the busiest hour 4/22 of mail is spam", spam, spam + legitimate, 181_818, 200},
 		{"spam's recipients that nobody has", unknown, spamRecipients, m.UnknownPPM, 5_000},
-		{"legitimate mail whose triplet is known and has passed", regular, legitimate, m.RegularPPM, 5_000},
+		{"legitimate mail from a regular correspondent", regular, legitimate, m.RegularPPM, 5_000},
 		{"recipients of a legitimate message, less one", legitimateRecipients - legitimate, legitimate, 330_000, 15_000},
 		{"recipients of a spam, less one", spamRecipients - spam, spam, 830_000, 25_000},
 		{"logins that save a form", saving, logins, m.SavingPPM, 10_000},
@@ -428,5 +428,18 @@ func BenchmarkTraceSHA256OfAnHour(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = tr.SHA256()
+	}
+}
+
+// BenchmarkTraceOfADay makes the 4,000,000 messages of a day, and its logins and
+// jobs, in order, by one goroutine.
+func BenchmarkTraceOfADay(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for range newTrace(b, 0, 24*time.Hour).All() {
+			n++
+		}
+		b.ReportMetric(float64(n), "items")
 	}
 }

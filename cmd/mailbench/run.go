@@ -20,6 +20,7 @@ type scenarioFlags struct {
 	seed     uint64
 	duration time.Duration
 	speed    int
+	retries  string
 }
 
 func (f *scenarioFlags) add(c *cobra.Command) {
@@ -27,6 +28,7 @@ func (f *scenarioFlags) add(c *cobra.Command) {
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "seed of population, trace and fault plan (default: the scenario's)")
 	c.Flags().DurationVar(&f.duration, "duration", 0, "length of the load in wall time (default: the scenario's)")
 	c.Flags().IntVar(&f.speed, "speed", 0, "virtual seconds a wall second (default: the scenario's)")
+	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed or none (default: the scenario's)")
 }
 
 // plan reads a scenario with the changes that the flags ask for.
@@ -43,6 +45,7 @@ func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, er
 		{"seed", "seed", strconv.FormatUint(f.seed, 10)},
 		{"duration", "workload.duration", f.duration.String()},
 		{"speed", "workload.speed", strconv.Itoa(f.speed)},
+		{"retries", "workload.retries", f.retries},
 	} {
 		if c.Flags().Changed(flag.name) {
 			overrides = append(overrides, scenarios.Override{

@@ -106,7 +106,8 @@ func (a Account) Rows() []routing.Row {
 	}
 	for _, alias := range a.Aliases {
 		rows = append(rows, routing.Row{
-			Address: alias, Kind: routing.Alias, State: state, Targets: []string{a.Login}, NoGreylist: a.NoGreylist,
+			Address: alias, Kind: routing.Alias, State: state, Targets: []string{a.Login},
+			NoGreylist: a.NoGreylist, SpamThreshold: a.SpamThreshold, // the owner's, whichever address is written to
 		})
 	}
 	return rows

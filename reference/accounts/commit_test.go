@@ -94,7 +94,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	nodes := []accounts.Node{{Name: c.Nodes[0].Name, DB: bad}, direct[len(direct)-1]}
 
 	var stamps ids
-	world := map[string]accounts.Account{}
+	world, kept := map[string]accounts.Account{}, belongings{}
 	for i, row := range []struct {
 		sentence string
 		fate     fate
@@ -124,11 +124,16 @@ func TestCommitWithoutAnswer(t *testing.T) {
 				t.Fatalf("%s: %v", row.sentence, err)
 			}
 			apply(t, world, change)
+			kept.apply(change)
+			if change.Action == accounts.Create {
+				kept.prefer(t, direct[0].DB, login, "origin", login)
+				kept.know(t, direct[0].DB, login, "ann", login)
+			}
 		}
 		if got := m.Stats(); got != row.want {
 			t.Errorf("%s: %+v, want %+v", row.sentence, got, row.want)
 		}
-		whole(t, direct[0].DB, world)
+		whole(t, direct[0].DB, world, kept)
 		changes := 0
 		read(t, direct[0].DB, "SELECT login FROM account_change", func([]string) { changes++ })
 		if want := 2 * (i + 1); changes != want {

@@ -2,6 +2,7 @@ package accounts_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,7 +17,6 @@ import (
 	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
-	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/reference/schema/schematest"
 )
@@ -59,11 +59,11 @@ func killDuringChanges(t *testing.T, shared *cluster.Cluster, victim string) {
 		}
 		workers = append(workers, &worker{
 			number: i, random: newRand(uint64(i)), manager: manager(t, preferred), patience: patience,
-			world: map[string]accounts.Account{}, prefs: map[string]string{}, frozen: map[string]bool{},
+			world: map[string]accounts.Account{}, kept: belongings{}, frozen: map[string]bool{},
 		})
 	}
 	for _, w := range workers {
-		w.populate(t, preferences.SQL{DB: nodes[0].DB}, 10)
+		w.populate(t, nodes[0].DB, 10)
 	}
 	var (
 		stop  = make(chan struct{})
@@ -125,7 +125,7 @@ func killDuringChanges(t *testing.T, shared *cluster.Cluster, victim string) {
 	var (
 		reader  = accounts.NewSQL(conn)
 		world   = map[string]accounts.Account{}
-		prefs   = map[string]string{}
+		kept    = belongings{}
 		changes []string // their ids
 		total   accounts.Stats
 		pending = map[bool]int{}
@@ -142,7 +142,7 @@ func killDuringChanges(t *testing.T, shared *cluster.Cluster, victim string) {
 			}
 		}
 		maps.Copy(world, w.world)
-		maps.Copy(prefs, w.prefs)
+		maps.Copy(kept, w.kept)
 		changes = append(changes, w.made...)
 		stats := w.manager.Stats()
 		total.Retried += stats.Retried
@@ -153,7 +153,7 @@ func killDuringChanges(t *testing.T, shared *cluster.Cluster, victim string) {
 	t.Logf("%d changes of %d accounts acknowledged; transactions repeated %d; COMMITs without an answer %d, read back as done %d, as not done %d; given up %d, of which done %d",
 		acked.Load(), len(world), total.Retried, total.Unsettled, total.ReadBack, total.Absent, pending[true]+pending[false], pending[true])
 
-	whole(t, nodes[0].DB, world)
+	whole(t, nodes[0].DB, world, kept)
 	if got := stored(t, nodes[0].DB); !reflect.DeepEqual(got, world) {
 		for login, want := range world {
 			if !reflect.DeepEqual(got[login], want) {
@@ -168,11 +168,6 @@ func killDuringChanges(t *testing.T, shared *cluster.Cluster, victim string) {
 	if !slices.Equal(gotChanges, changes) {
 		t.Errorf("%d changes are stored, want those %d that were acknowledged or read back", len(gotChanges), len(changes))
 	}
-	gotPrefs := map[string]string{}
-	read(t, nodes[0].DB, "SELECT user, prefval FROM userprefs", func(c []string) { gotPrefs[c[0]] = c[1] })
-	if !maps.Equal(gotPrefs, prefs) {
-		t.Errorf("preferences are\n%v, want\n%v", gotPrefs, prefs)
-	}
 }
 
 // worker changes its own accounts, one change after another.
@@ -183,15 +178,15 @@ type worker struct {
 	patience time.Duration
 
 	world   map[string]accounts.Account // what must be stored
-	prefs   map[string]string           // login: a preference of its account
+	kept    belongings                  // of the accounts that were there at first
 	made    []string                    // ids of changes that must be stored
 	pending []accounts.Change           // that had no answer
 	frozen  map[string]bool             // addresses that a pending change is about
 	n       int
 }
 
-// populate makes accounts with a preference each.
-func (w *worker) populate(t *testing.T, store preferences.SQL, n int) {
+// populate makes accounts with a preference and an address each.
+func (w *worker) populate(t *testing.T, db *sql.DB, n int) {
 	t.Helper()
 	for range n {
 		c := w.creation()
@@ -199,10 +194,8 @@ func (w *worker) populate(t *testing.T, store preferences.SQL, n int) {
 			t.Fatal(err)
 		}
 		w.apply(t, c)
-		w.prefs[c.Login] = "of " + c.Login
-		if err := store.Set(t.Context(), c.Login, "origin", w.prefs[c.Login]); err != nil {
-			t.Fatal(err)
-		}
+		w.kept.prefer(t, db, c.Login, "origin", c.Login)
+		w.kept.know(t, db, c.Login, "ann", c.Login)
 	}
 }
 
@@ -262,10 +255,7 @@ func (w *worker) predict(c accounts.Change) accounts.Verdict {
 func (w *worker) apply(t *testing.T, c accounts.Change) {
 	apply(t, w.world, c)
 	w.made = append(w.made, string(c.ID[:]))
-	if value, ok := w.prefs[c.Login]; ok && c.Action == accounts.Rename {
-		delete(w.prefs, c.Login)
-		w.prefs[c.NewLogin] = value
-	}
+	w.kept.apply(c)
 }
 
 func (w *worker) stamp(c accounts.Change) accounts.Change {

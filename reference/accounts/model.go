@@ -199,6 +199,12 @@ func (a Account) Validate() error {
 			return err
 		}
 	}
+	for _, target := range a.Targets {
+		// It would lead back here. Of the login the row itself says so.
+		if slices.Contains(a.Aliases, target) {
+			return fmt.Errorf("account %q forwards to %q, which is an alias of its own: %w", a.Login, target, fs.ErrInvalid)
+		}
+	}
 	for _, row := range a.Rows() {
 		if err := row.Validate(); err != nil {
 			return err
@@ -214,6 +220,15 @@ func validTime(at time.Time) error {
 	return nil
 }
 
+// validDomain holds that the domain of a login or an alias is one that DNS can
+// have: to another no mail would come.
+func validDomain(address string) error {
+	if err := routing.ValidHost(address[strings.LastIndexByte(address, '@')+1:]); err != nil {
+		return fmt.Errorf("domain of %q: %w", address, err)
+	}
+	return nil
+}
+
 // validLogin takes what can be an alias's target, as a login must be.
 func validLogin(login string) error {
 	if len(login) > MaxLogin {
@@ -222,11 +237,17 @@ func validLogin(login string) error {
 	if err := routing.ValidTarget(login); err != nil {
 		return fmt.Errorf("login: %w", err)
 	}
+	if err := validDomain(login); err != nil {
+		return fmt.Errorf("login: %w", err)
+	}
 	return routing.Row{Address: login, Backend: "any"}.Validate()
 }
 
 func validAlias(alias, login string) error {
 	if err := routing.ValidTarget(alias); err != nil {
+		return fmt.Errorf("alias: %w", err)
+	}
+	if err := validDomain(alias); err != nil {
 		return fmt.Errorf("alias: %w", err)
 	}
 	return routing.Row{Address: alias, Kind: routing.Alias, Targets: []string{login}}.Validate()

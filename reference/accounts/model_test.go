@@ -78,6 +78,12 @@ func TestApply(t *testing.T) {
 			in(routing.Active, func(a *accounts.Account) { a.Targets = []string{"king@example.edu"} }),
 			accounts.Change{Action: accounts.Rename, NewLogin: "king@example.edu"}, nil, fs.ErrInvalid},
 
+		{"nobody forwards to an alias of their own", active, accounts.Change{Action: accounts.SetForward, Targets: []string{"me@home.example", "a.l@example.edu"}}, nil, fs.ErrInvalid},
+		{"not with a copy either", active, accounts.Change{Action: accounts.SetForward, Targets: []string{"a.l@example.edu"}, KeepCopy: true}, nil, fs.ErrInvalid},
+		{"nor takes an address for an alias that they forward to",
+			in(routing.Active, func(a *accounts.Account) { a.Targets = []string{"king@example.edu"} }),
+			accounts.Change{Action: accounts.AddAlias, Alias: "king@example.edu"}, nil, fs.ErrInvalid},
+
 		{"an active account is suspended", active, accounts.Change{Action: accounts.Suspend},
 			became(func(a *accounts.Account) { a.State = routing.StateSuspended }), nil},
 		{"a suspended account is not suspended again", suspended, accounts.Change{Action: accounts.Suspend}, nil, accounts.ErrState},
@@ -163,6 +169,11 @@ func TestRows(t *testing.T) {
 			t.Errorf("an account that is %s has rows that are %s, want %s", c.state, got, c.want)
 		}
 	}
+	for _, row := range in(routing.Active, func(a *accounts.Account) { a.SpamThreshold = 40 }).Rows() {
+		if row.Threshold() != 40 {
+			t.Errorf("the spam threshold of %s is %d, its owner's is 40", row.Address, row.Threshold())
+		}
+	}
 	forward := in(routing.Active, func(a *accounts.Account) {
 		a.Targets, a.KeepCopy, a.NoGreylist, a.SpamThreshold = []string{"me@home.example"}, true, true, 40
 	})
@@ -208,6 +219,13 @@ func TestChangeValidate(t *testing.T) {
 		{"a login is in lower case", good(func(c *accounts.Change) { c.Login = "Ada@example.edu" }), false},
 		{"a login has 128 bytes at most", good(func(c *accounts.Change) { c.Login = strings.Repeat("a", 117) + "@example.edu" }), false},
 		{"a login can be a target", good(func(c *accounts.Change) { c.Login = "a,b@example.edu" }), false},
+		{"a login has a domain that there can be", good(func(c *accounts.Change) { c.Login = "ada@example'edu" }), false},
+		{"a login has a domain of at most 63 bytes a label", good(func(c *accounts.Change) { c.Login = "ada@" + strings.Repeat("e", 64) + ".edu" }), false},
+		{"an alias has a domain that there can be", account(func(a *accounts.Account) { a.Aliases = []string{"countess@example..edu"} }), false},
+		{"an added alias has a domain that there can be", good(func(c *accounts.Change) { c.Action, c.Alias = accounts.AddAlias, "countess@$example.edu" }), false},
+		{"a new login has a domain that there can be", good(func(c *accounts.Change) { c.Action, c.NewLogin = accounts.Rename, "king@-example.edu" }), false},
+		{"a new account does not forward to its alias", account(func(a *accounts.Account) { a.Targets = a.Aliases[:1] }), false},
+		{"a backend is one host", account(func(a *accounts.Account) { a.Backend = "cyrus1:cyrus2" }), false},
 		{"a backend is needed", account(func(a *accounts.Account) { a.Backend = "" }), false},
 		{"an alias is an address", account(func(a *accounts.Account) { a.Aliases = []string{"countess"} }), false},
 		{"an alias is not the login", account(func(a *accounts.Account) { a.Aliases = []string{"ada@example.edu"} }), false},

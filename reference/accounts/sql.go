@@ -230,10 +230,17 @@ func (s SQL) change(ctx context.Context, c Change) error {
 	if err := s.storeRoutes(ctx, before, after); err != nil {
 		return err
 	}
-	if before != nil && before.Login != after.Login {
-		return s.movePreferences(ctx, before.Login, after.Login)
+	switch {
+	case before == nil:
+		return s.unowned(ctx, after.Login)
+	case before.Login != after.Login:
+		if err := s.unowned(ctx, after.Login); err != nil {
+			return err
+		}
+		return s.moveWebmail(ctx, before.Login, after.Login)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // Account implements Manager.
@@ -356,14 +363,41 @@ func (s SQL) storeRoutes(ctx context.Context, before *Account, after Account) er
 	return nil
 }
 
-// movePreferences refuses to mix them with what somebody has under the new name.
-func (s SQL) movePreferences(ctx context.Context, from, to string) error {
-	_, err := s.bun.NewUpdate().Conn(s.conn).Table("userprefs").
-		Set("user = ?", []byte(to)).Where("user = ?", []byte(from)).Exec(ctx)
-	if duplicate(err) {
-		return fmt.Errorf("preferences of %q: %w", to, ErrExists)
+// webmail are the webmail's tables and their columns of a user.
+var webmail = [...]struct{ table, user string }{{"userprefs", "user"}, {"address", "owner"}}
+
+// unowned refuses a login under which the webmail's tables have rows. Nobody has
+// that login yet, so whose they are is not known: a session under a name that was
+// given up may have left them, or a load before the accounts. Whoever gets the
+// login must not see them, and no change of an account should delete what may be
+// somebody's only copy.
+func (s SQL) unowned(ctx context.Context, login string) error {
+	for _, w := range webmail {
+		found, err := s.bun.NewSelect().Conn(s.conn).Table(w.table).
+			Where("? = ?", bun.Ident(w.user), []byte(login)).Exists(ctx)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("the webmail's table %s has rows of %q, who has no account: delete them if they are nobody's: %w", w.table, login, ErrExists)
+		}
 	}
-	return err
+	return nil
+}
+
+// moveWebmail gives what the webmail keeps for one login to another.
+func (s SQL) moveWebmail(ctx context.Context, from, to string) error {
+	for _, w := range webmail {
+		_, err := s.bun.NewUpdate().Conn(s.conn).Table(w.table).
+			Set("? = ?", bun.Ident(w.user), []byte(to)).Where("? = ?", bun.Ident(w.user), []byte(from)).Exec(ctx)
+		if duplicate(err) { // stored since unowned has looked
+			return fmt.Errorf("the webmail's table %s has rows of %q: %w", w.table, to, ErrExists)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // insert stores a new row; name is what it takes.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -62,7 +64,6 @@ func TestChanges(t *testing.T) {
 	nodes := open(t, c)
 	m := manager(t, nodes)
 	other := nodes[len(nodes)-1].DB
-	prefs := preferences.SQL{DB: other}
 	conn, err := other.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -72,20 +73,15 @@ func TestChanges(t *testing.T) {
 
 	const longName = 116 // with @example.edu 128 bytes
 	var (
-		ada      = "o'brien\xff`é@example.edu" // quotes, and what is not UTF-8
-		king     = strings.Repeat("k", longName) + "@example.edu"
-		stamps   ids
-		world    = map[string]accounts.Account{}
-		everyKey = map[string]string{"theme": "\x00\xff'\\", "signature": strings.Repeat("s", preferences.MaxStored)}
+		ada    = "o'brien\xff`é@example.edu" // quotes, and what is not UTF-8
+		king   = strings.Repeat("k", longName) + "@example.edu"
+		stamps ids
+		world  = map[string]accounts.Account{}
+		kept   = belongings{}
 	)
-	for key, value := range everyKey {
-		if err := prefs.Set(t.Context(), ada, key, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := prefs.Set(t.Context(), "taken@example.edu", "theme", "dark"); err != nil {
-		t.Fatal(err)
-	}
+	// What nobody knows the owner of, under other keys and nicknames than ada's.
+	kept.prefer(t, other, "prefers@example.edu", "language", "de_DE")
+	kept.know(t, other, "knows@example.edu", "cleo", "Cleo")
 	type change = accounts.Change
 	for _, step := range []struct {
 		sentence string
@@ -119,7 +115,12 @@ func TestChanges(t *testing.T) {
 		{"it is given up", change{Action: accounts.AbortMove, Login: ada}, nil, ada, routing.Local},
 		{"it begins again", change{Action: accounts.BeginMove, Login: ada, Backend: "cyrus7"}, nil, ada, routing.Moving},
 		{"it ends", change{Action: accounts.FinishMove, Login: ada}, nil, ada, routing.Local},
-		{"preferences of the new name are not mixed with", change{Action: accounts.Rename, Login: ada, NewLogin: "taken@example.edu"}, accounts.ErrExists, "taken@example.edu", routing.Unknown},
+		{"preferences of the new name are not mixed with", change{Action: accounts.Rename, Login: ada, NewLogin: "prefers@example.edu"}, accounts.ErrExists, "prefers@example.edu", routing.Unknown},
+		{"nor is its address book", change{Action: accounts.Rename, Login: ada, NewLogin: "knows@example.edu"}, accounts.ErrExists, "knows@example.edu", routing.Unknown},
+		{"a new account inherits no preferences", change{Action: accounts.Create, Login: "prefers@example.edu", Account: accounts.Account{Backend: "cyrus1"}}, accounts.ErrExists, "prefers@example.edu", routing.Unknown},
+		{"and no address book", change{Action: accounts.Create, Login: "knows@example.edu", Account: accounts.Account{Backend: "cyrus1"}}, accounts.ErrExists, "knows@example.edu", routing.Unknown},
+		{"such a name may be an alias, which is nobody's login", change{Action: accounts.AddAlias, Login: ada, Alias: "knows@example.edu"}, nil, "knows@example.edu", routing.Redirect},
+		{"a forward to an alias of one's own goes in a circle", change{Action: accounts.SetForward, Login: ada, Targets: []string{"byron@example.edu"}}, fs.ErrInvalid, ada, routing.Local},
 		{"a rename that keeps the old name", change{Action: accounts.Rename, Login: ada, NewLogin: king, KeepOld: true}, nil, ada, routing.Redirect},
 		{"a rename back drops the new name", change{Action: accounts.Rename, Login: king, NewLogin: ada}, nil, king, routing.Unknown},
 		{"a rename to an alias", change{Action: accounts.Rename, Login: ada, NewLogin: "byron@example.edu"}, nil, "byron@example.edu", routing.Local},
@@ -135,6 +136,13 @@ func TestChanges(t *testing.T) {
 		}
 		if err == nil {
 			apply(t, world, step.change)
+			kept.apply(step.change)
+			if step.change.Action == accounts.Create && step.change.Login == ada {
+				kept.prefer(t, other, ada, "theme", "\x00\xff'\\")
+				kept.prefer(t, other, ada, "signature", strings.Repeat("s", preferences.MaxStored))
+				kept.know(t, other, ada, "ann", "Ann")
+				kept.know(t, other, ada, "j\xfcrgen", "J\xfcrgen\\'")
+			}
 			if err := m.Change(t.Context(), step.change); err != nil {
 				t.Errorf("%s: the same change again: %v", step.sentence, err)
 			}
@@ -145,7 +153,7 @@ func TestChanges(t *testing.T) {
 		if err != nil || answer.Verdict != step.verdict && !(step.verdict == routing.Unknown && answer.Verdict == routing.Foreign) {
 			t.Errorf("%s: %s is %v, want %s (%v)", step.sentence, step.route, answer, step.verdict, err)
 		}
-		whole(t, other, world)
+		whole(t, other, world, kept)
 		if t.Failed() {
 			t.Fatalf("that was after: %s", step.sentence)
 		}
@@ -155,11 +163,8 @@ func TestChanges(t *testing.T) {
 			}
 		}
 	}
-	if got, err := prefs.Read(t.Context(), "byron@example.edu"); err != nil || !maps.Equal(got, everyKey) {
-		t.Errorf("three renames later the preferences are %.100q (%v)", got, err)
-	}
-	if got, err := prefs.Read(t.Context(), ada); err != nil || len(got) != 0 {
-		t.Errorf("the old name still has preferences: %.100q (%v)", got, err)
+	if n := len(kept["byron@example.edu"]); n != 4 {
+		t.Errorf("three renames later %d preferences and addresses are there, want 4", n)
 	}
 	if _, err := m.Account(t.Context(), "nobody@example.edu"); !errors.Is(err, accounts.ErrNotFound) {
 		t.Errorf("nobody's account: %v", err)
@@ -191,13 +196,23 @@ func TestChanges(t *testing.T) {
 func TestConcurrentChanges(t *testing.T) {
 	c := schematest.Install(t, "accountrace")
 	nodes := open(t, c)
-	const workers, each = 4, 60
+	const workers, each, names = 4, 60, 6
 	var (
 		stamps ids
+		kept   = belongings{}
 		work   sync.WaitGroup
 		mu     sync.Mutex
 		counts = map[string]int{}
 	)
+	for i := range names {
+		login := fmt.Sprintf("u%d@example.edu", i)
+		create := accounts.Change{Action: accounts.Create, Login: login, Account: accounts.Account{Backend: "cyrus1"}}
+		if err := manager(t, nodes).Change(t.Context(), stamps.stamp(create)); err != nil {
+			t.Fatal(err)
+		}
+		kept.prefer(t, nodes[0].DB, login, "origin", login)
+		kept.know(t, nodes[0].DB, login, fmt.Sprintf("u%d", i), login)
+	}
 	for w := range workers {
 		// Half of them prefer the first node, half the last one.
 		preferred := slices.Clone(nodes)
@@ -208,7 +223,7 @@ func TestConcurrentChanges(t *testing.T) {
 		work.Go(func() {
 			r := newRand(uint64(w))
 			for n := range each {
-				change := stamps.stamp(randomChange(r, n, 6))
+				change := stamps.stamp(randomChange(r, n, names))
 				if change.Validate() != nil {
 					continue
 				}
@@ -227,7 +242,69 @@ func TestConcurrentChanges(t *testing.T) {
 	if counts["changed"] == 0 || counts["exists"] == 0 {
 		t.Errorf("the changes did not meet each other: %v", counts)
 	}
-	whole(t, nodes[0].DB, stored(t, nodes[0].DB))
+	// Whose each is now the changes have decided; that nothing was lost, parted or
+	// left to nobody can be seen.
+	world, now := stored(t, nodes[0].DB), readBelongings(t, nodes[0].DB)
+	sorted := func(b belongings) (all []string) {
+		for _, rows := range b {
+			all = append(all, strings.Join(slices.Sorted(slices.Values(rows)), " and "))
+		}
+		slices.Sort(all)
+		return all
+	}
+	if got, want := sorted(now), sorted(kept); !slices.Equal(got, want) {
+		t.Errorf("the webmail's rows are, a line a login\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for login := range now {
+		if _, ok := world[login]; !ok {
+			t.Errorf("the webmail has rows of %s, who has no account", login)
+		}
+	}
+	whole(t, nodes[0].DB, world, now)
+}
+
+// belongings are the rows of the webmail's tables, as one text each without the
+// login, by login.
+type belongings map[string][]string
+
+// prefer stores a preference of a login's.
+func (b belongings) prefer(t *testing.T, db *sql.DB, login, key, value string) {
+	t.Helper()
+	if err := (preferences.SQL{DB: db}).Set(t.Context(), login, key, value); err != nil {
+		t.Fatal(err)
+	}
+	b[login] = append(b[login], fmt.Sprintf("preference %s %X", key, value))
+}
+
+// know stores an entry of a login's address book.
+func (b belongings) know(t *testing.T, db *sql.DB, login, nickname, firstName string) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), "INSERT INTO address (owner, nickname, firstname, label) VALUES (?, ?, ?, ?)",
+		[]byte(login), []byte(nickname), []byte(firstName), []byte("of "+nickname)) // bytes: no character set touches them
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[login] = append(b[login], fmt.Sprintf("address %X %X %X", nickname, firstName, "of "+nickname))
+}
+
+// apply makes a change that was acknowledged.
+func (b belongings) apply(c accounts.Change) {
+	if rows, ok := b[c.Login]; ok && c.Action == accounts.Rename {
+		delete(b, c.Login)
+		b[c.NewLogin] = rows
+	}
+}
+
+func readBelongings(t *testing.T, db *sql.DB) belongings {
+	t.Helper()
+	b := belongings{}
+	read(t, db, "SELECT user, prefkey, HEX(prefval) FROM userprefs", func(c []string) {
+		b[c[0]] = append(b[c[0]], "preference "+c[1]+" "+c[2])
+	})
+	read(t, db, "SELECT owner, HEX(nickname), HEX(firstname), HEX(label) FROM address", func(c []string) {
+		b[c[0]] = append(b[c[0]], "address "+c[1]+" "+c[2]+" "+c[3])
+	})
+	return b
 }
 
 // apply makes a change that was acknowledged in the model, which must allow it.
@@ -250,7 +327,7 @@ func apply(t *testing.T, world map[string]accounts.Account, c accounts.Change) {
 func rows(t *testing.T, db *sql.DB) map[string]int {
 	t.Helper()
 	all := map[string]int{}
-	for _, table := range []string{"account", "account_address", "route", "account_change"} {
+	for _, table := range []string{"account", "account_address", "route", "account_change", "userprefs", "address"} {
 		read(t, db, "SELECT * FROM "+table, func(columns []string) { all[table+": "+strings.Join(columns, "|")]++ })
 	}
 	return all
@@ -306,10 +383,18 @@ func stored(t *testing.T, db *sql.DB) map[string]accounts.Account {
 }
 
 // whole compares the full tables with what the accounts of the world must have
-// there: no row less, none more.
-func whole(t *testing.T, db *sql.DB, world map[string]accounts.Account) {
+// there, and with what is kept for a login: no row less, none more.
+func whole(t *testing.T, db *sql.DB, world map[string]accounts.Account, kept belongings) {
 	t.Helper()
 	var wantAccounts, wantAddresses, wantRoutes, gotAccounts, gotAddresses, gotRoutes []string
+	list := func(b belongings) (all []string) {
+		for login, rows := range b {
+			for _, row := range rows {
+				all = append(all, fmt.Sprintf("%q %.200s", login, row))
+			}
+		}
+		return all
+	}
 	flag := func(b bool) string {
 		if b {
 			return "1"
@@ -338,7 +423,10 @@ func whole(t *testing.T, db *sql.DB, world map[string]accounts.Account) {
 	for _, table := range []struct {
 		name      string
 		got, want []string
-	}{{"account", gotAccounts, wantAccounts}, {"account_address", gotAddresses, wantAddresses}, {"route", gotRoutes, wantRoutes}} {
+	}{
+		{"account", gotAccounts, wantAccounts}, {"account_address", gotAddresses, wantAddresses}, {"route", gotRoutes, wantRoutes},
+		{"userprefs or address", list(readBelongings(t, db)), list(kept)},
+	} {
 		slices.Sort(table.got)
 		slices.Sort(table.want)
 		if slices.Equal(table.got, table.want) {
@@ -365,13 +453,16 @@ func TestCost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	trips := func() (n int) {
-		var name string
-		err := conn.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE 'Ndb_api_wait_exec_complete_count_session'").Scan(&name, &n)
+	status := func(name string) (n int) {
+		err := conn.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE '"+name+"'").Scan(&name, &n)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
+	}
+	type cost struct{ trips, scans int }
+	paid := func() cost {
+		return cost{status("Ndb_api_wait_exec_complete_count_session"), status("Ndb_api_pruned_scan_count_session")}
 	}
 	var stamps ids
 	s := accounts.NewSQL(conn)
@@ -379,21 +470,90 @@ func TestCost(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		change   accounts.Change
-		want     int
+		want     cost
 	}{
-		{"a new account", accounts.Change{Action: accounts.Create, Login: login, Account: accounts.Account{Backend: "cyrus1"}}, 5},
-		{"a suspension", accounts.Change{Action: accounts.Suspend, Login: login}, 5},
-		{"its end", accounts.Change{Action: accounts.Resume, Login: login}, 5},
-		{"an alias", accounts.Change{Action: accounts.AddAlias, Login: login, Alias: "a@example.edu"}, 6},
-		{"a suspension of an account with an alias", accounts.Change{Action: accounts.Suspend, Login: login}, 6},
-		{"a rename that keeps the old name", accounts.Change{Action: accounts.Rename, Login: login, NewLogin: "king@example.edu", KeepOld: true}, 11},
+		{"a new account", accounts.Change{Action: accounts.Create, Login: login, Account: accounts.Account{Backend: "cyrus1"}}, cost{5, 2}},
+		{"a suspension", accounts.Change{Action: accounts.Suspend, Login: login}, cost{7, 1}},
+		{"its end", accounts.Change{Action: accounts.Resume, Login: login}, cost{7, 1}},
+		{"an alias", accounts.Change{Action: accounts.AddAlias, Login: login, Alias: "a@example.edu"}, cost{7, 1}},
+		{"a suspension of an account with an alias", accounts.Change{Action: accounts.Suspend, Login: login}, cost{9, 1}},
+		{"a rename that keeps the old name", accounts.Change{Action: accounts.Rename, Login: login, NewLogin: "king@example.edu", KeepOld: true}, cost{13, 5}},
 	} {
-		before := trips()
+		before := paid()
 		if err := s.Change(t.Context(), stamps.stamp(row.change)); err != nil {
 			t.Fatal(err)
 		}
-		if n := trips() - before; n != row.want {
-			t.Errorf("%s takes %d round trips to the data nodes, want %d", row.sentence, n, row.want)
+		after := paid()
+		if got := (cost{after.trips - before.trips, after.scans - before.scans}); got != row.want {
+			t.Errorf("%s takes %d round trips to the data nodes and %d scans of a partition, want %d and %d",
+				row.sentence, got.trips, got.scans, row.want.trips, row.want.scans)
+		}
+	}
+}
+
+// TestTablesRefuse: what does not fit into a column is refused, and nothing is
+// stored in its place, whatever the session's sql_mode is.
+func TestTablesRefuse(t *testing.T) {
+	c := schematest.Install(t, "accountrefuses")
+	x := func(n int) []byte { return []byte(strings.Repeat("x", n)) }
+	const (
+		cut     = 1265 // "Data truncated": what no ENUM has
+		outside = 1264 // of the numbers that the type holds
+		tooLong = 1406
+		check   = 3819
+	)
+	rows := map[string]map[string]any{
+		"account":         {"login": "l", "backend": "b", "created_s": 1, "changed_s": 1},
+		"account_address": {"login": "l", "address": "a"},
+		"account_change":  {"change_id": x(16), "login": "l", "action": "create", "at_s": 1},
+	}
+	conn := c.Conn(t, 0)
+	for _, r := range []struct {
+		table, column string
+		value         any
+		strict        uint16 // the error in strict mode, 0 for none; else it is check
+	}{
+		{"account", "login", x(128), 0}, {"account", "login", x(129), check}, {"account", "login", x(300), tooLong}, {"account", "login", "", check},
+		{"account", "full_name", x(255), 0}, {"account", "full_name", x(256), check}, {"account", "full_name", x(300), tooLong},
+		{"account", "affiliation", x(64), 0}, {"account", "affiliation", x(65), check}, {"account", "affiliation", x(300), tooLong},
+		{"account", "state", "moving", 0}, {"account", "state", "frozen", cut}, {"account", "state", "", cut},
+		{"account", "backend", x(255), 0}, {"account", "backend", x(256), check}, {"account", "backend", x(300), tooLong}, {"account", "backend", "", check},
+		{"account", "moving_to", x(255), 0}, {"account", "moving_to", x(256), check}, {"account", "moving_to", x(300), tooLong},
+		{"account", "targets", x(8000), 0}, {"account", "targets", x(8001), check}, {"account", "targets", x(9000), tooLong},
+		{"account", "spam_threshold", 100, 0}, {"account", "spam_threshold", 101, check}, {"account", "spam_threshold", 300, outside}, {"account", "spam_threshold", 0, check},
+		{"account_address", "login", x(128), 0}, {"account_address", "login", x(129), check}, {"account_address", "login", x(300), tooLong}, {"account_address", "login", "", check},
+		{"account_address", "address", x(254), 0}, {"account_address", "address", x(255), check}, {"account_address", "address", x(300), tooLong}, {"account_address", "address", "", check},
+		{"account_change", "change_id", x(15), check}, {"account_change", "change_id", x(17), check}, {"account_change", "change_id", x(30), tooLong},
+		{"account_change", "login", x(128), 0}, {"account_change", "login", x(129), check}, {"account_change", "login", x(300), tooLong},
+		{"account_change", "action", "abort_move", 0}, {"account_change", "action", "wink", cut}, {"account_change", "action", "", cut},
+	} {
+		for _, mode := range []string{"STRICT_TRANS_TABLES", ""} {
+			want := r.strict
+			if want != 0 && mode == "" {
+				want = check
+			}
+			what := fmt.Sprintf("%s.%s = %.10q... (%d bytes), sql_mode %q", r.table, r.column, r.value, len(fmt.Sprintf("%s", r.value)), mode)
+			row := maps.Clone(rows[r.table])
+			row[r.column] = r.value
+			columns := slices.Sorted(maps.Keys(row))
+			var values []any
+			for _, column := range columns {
+				values = append(values, row[column])
+			}
+			for _, statement := range []string{"SET SESSION sql_mode = '" + mode + "'", "DELETE FROM " + r.table} {
+				if _, err := conn.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := conn.ExecContext(t.Context(), "INSERT INTO "+r.table+" ("+strings.Join(columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")", values...)
+			var server *mysql.MySQLError
+			if want == 0 && err != nil || want != 0 && !(errors.As(err, &server) && server.Number == want) {
+				t.Errorf("%s: got %v, want error %d", what, err, want)
+			}
+			var n int
+			if err := conn.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+r.table).Scan(&n); err != nil || (n == 0) != (want != 0) {
+				t.Errorf("%s: %d rows are stored (%v)", what, n, err)
+			}
 		}
 	}
 }

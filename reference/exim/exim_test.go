@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
 	"github.com/mailbench/mailbench/reference/cluster/programstest"
+	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/topology"
 	"gotest.tools/v3/assert"
@@ -28,8 +30,8 @@ type mta struct {
 	t        testing.TB
 }
 
-// start runs Exim against a database of the test's own, mailbench_name.
-func start(t *testing.T, c *cluster.Cluster, name string) *mta {
+// install makes a database of the test's own, mailbench_name.
+func install(t *testing.T, c *cluster.Cluster, name string) *mta {
 	t.Helper()
 	m := &mta{database: "mailbench_" + name, t: t}
 	for _, n := range c.Topology().ByRole(topology.SQL) {
@@ -52,23 +54,31 @@ func start(t *testing.T, c *cluster.Cluster, name string) *mta {
 		defer cancel()
 		drop(ctx)
 	})
+	return m
+}
 
+// start runs Exim against a database of the test's own, mailbench_name, with the
+// account that README.md describes. changes replace parts of exim.conf, pair by
+// pair.
+func start(t *testing.T, c *cluster.Cluster, name string, changes ...string) *mta {
+	t.Helper()
+	m := install(t, c, name)
+	account := documentedAccount(t, c, m.Admins[0], m.database)
 	m.Container = programstest.Start(t, c, programstest.Options{Name: "exim", Hosts: backends()})
-	account := cluster.DefaultAccount()
-	macros := fmt.Sprintf("SQL_USER = %s\nSQL_PASSWORD = %s\nSQL_DATABASE = %s\n", account.User, account.Password, o.Database)
-	for i, n := range c.Topology().ByRole(topology.SQL) {
-		host, _, err := net.SplitHostPort(c.Address(n))
-		assert.NilError(t, err)
-		macros += fmt.Sprintf("SQL_NODE_%d = %s\n", i+1, host)
-	}
-	macros += "OUR_DOMAIN = calmail.example\n" +
+	settings := macros(t, c, account) + "OUR_DOMAIN = calmail.example\n" +
 		"OUTBOUND_HOST = outside.test::" + sinkPort + "\n" +
 		// The clock is moved instead of waited for.
 		"GREYLIST_NOW = $tod_epoch + ${readfile{/etc/exim4/ahead}}\n"
-	m.Write(t, "/etc/exim4/macros.conf", 0o644, []byte(macros))
+	m.Write(t, "/etc/exim4/macros.conf", 0o644, []byte(settings))
 	for from, to := range map[string]string{"exim.conf": "/etc/exim4/exim4.conf", "my.cnf": "/etc/mysql/conf.d/exim.cnf"} {
 		content, err := os.ReadFile(from)
 		assert.NilError(t, err)
+		if from == "exim.conf" {
+			for i := 0; i < len(changes); i += 2 {
+				assert.Equal(t, strings.Count(string(content), changes[i]), 1)
+			}
+			content = []byte(strings.NewReplacer(changes...).Replace(string(content)))
+		}
 		m.Write(t, to, 0o644, content)
 	}
 	m.ahead(0)
@@ -351,13 +361,13 @@ func TestEximDecidesAgainAtDelivery(t *testing.T) {
 }
 
 // session gives SMTP commands to an Exim that is started for them, as a peer of
-// that address and name would, and returns its answers to them and the
+// that address and name would, or without either a program on the machine, and returns its answers to them and the
 // statements that it sent to the database.
 func (m *mta) session(t *testing.T, options, address, name string, commands ...string) (replies, statements []string) {
 	t.Helper()
-	script := fmt.Sprintf("exim4 %s -d-all+lookup -oMa %s ${2:+-oMs $2} -bs <<END\n$1\nEND\n", options, address)
+	script := fmt.Sprintf("exim4 %s -d-all+lookup ${3:+-oMa $3} ${2:+-oMs $2} -bs <<END\n$1\nEND\n", options)
 	// Quoted by nobody: the shell takes arguments as they are.
-	output, err := m.Exec(t.Context(), "sh", "-c", script, "sh", strings.Join(append(commands, "QUIT"), "\n"), name)
+	output, err := m.Exec(t.Context(), "sh", "-c", script, "sh", strings.Join(append(commands, "QUIT"), "\n"), name, address)
 	assert.NilError(t, err)
 	for _, line := range strings.Split(output.Stdout, "\n") {
 		if line = strings.TrimSpace(line); len(line) > 3 && line[3] == ' ' {
@@ -382,6 +392,11 @@ func TestEximAsksOnce(t *testing.T) {
 		row{address: "optout" + ours, backend: "cyrus1.test"},
 		row{address: "locked" + ours, state: "suspended", backend: "cyrus1.test", greylist: true},
 		row{address: "also-ann" + ours, kind: "alias", targets: "ann" + ours, greylist: true},
+		row{address: "also-optout" + ours, kind: "alias", targets: "optout" + ours},
+		row{address: "@math.example", kind: "domain", targets: ours, greylist: true},
+		row{address: "@old.example", kind: "domain", targets: "optout" + ours, greylist: true},
+		row{address: "@older.example", kind: "domain", targets: "@old.example", greylist: true},
+		row{address: "@optout.example", kind: "domain", targets: ours},
 	)
 	for _, r := range []struct {
 		sentence string
@@ -394,6 +409,12 @@ func TestEximAsksOnce(t *testing.T) {
 		{"no greylisting, no call", "optout" + ours, "250", 1, 0},
 		{"what is refused is not greylisted", "locked" + ours, "550 5.2.1", 1, 0},
 		{"an alias: its mailbox is read too", "also-ann" + ours, "451 4.7.1", 2, 1},
+		{"another name of a domain: the row of the address there is read too", "ann@math.example", "451 4.7.1", 3, 1},
+		{"who wants no greylisting has none in another name of the domain", "OptOut@math.example", "250", 3, 0},
+		{"nor by an alias in it", "also-optout@math.example", "250", 4, 0},
+		{"who wants it has it, whatever the other name's row says", "ann@optout.example", "451 4.7.1", 3, 1},
+		{"what takes the rest of a domain: the domain's row decides", "who@old.example", "451 4.7.1", 3, 1},
+		{"so does that of another name of such a domain", "who@older.example", "451 4.7.1", 5, 1},
 		{"nobody: the domain is read too", "nobody" + ours, "550 5.1.1", 2, 0},
 		{"not ours: no row of the domain either", "ann@elsewhere.example", "550 5.7.1", 2, 0},
 		{"no address: nothing is asked", strings.Repeat("l", 255-len(ours)) + ours, "550 5.1.3", 0, 0},
@@ -420,6 +441,98 @@ func TestEximAsksOnce(t *testing.T) {
 				t.Errorf("%d reads and %d calls, want %d and %d:\n%s", reads, calls, r.reads, r.calls, strings.Join(statements, "\n"))
 			}
 		})
+	}
+}
+
+// TestEximTakesMailOfPrograms: SMTP through a pipe has no peer to be greylisted,
+// and is from this machine.
+func TestEximTakesMailOfPrograms(t *testing.T) {
+	m := start(t, clustertest.Shared(t), "exim_pipe")
+	const ours = "@calmail.example"
+	m.insert(
+		row{address: ours, kind: "domain", greylist: true},
+		row{address: "ann" + ours, backend: "cyrus1.test", greylist: true},
+	)
+	// A site's own list has no part in it.
+	for _, options := range []string{"", "'-DRELAY_HOSTS=192.0.2.7'"} {
+		for _, to := range []string{"ann" + ours, "friend@outside.example"} {
+			replies, statements := m.session(t, options, "", "", "EHLO here", "MAIL FROM:<cron"+ours+">", "RCPT TO:<"+to+">")
+			if len(replies) < 4 || !strings.HasPrefix(replies[3], "250") || len(statements) > 0 {
+				t.Errorf("mail for %s from a program, %s: the answers are %q, want 250 last but one; asked was %q", to, options, replies, statements)
+			}
+		}
+	}
+	replies, _ := m.session(t, "", "192.0.2.7", "", "EHLO mx", "MAIL FROM:<peer@peer.test>", "RCPT TO:<friend@outside.example>")
+	if len(replies) < 4 || !strings.HasPrefix(replies[3], "550 5.7.1") {
+		t.Errorf("of a peer the answers are %q, want 550 5.7.1 last but one", replies)
+	}
+}
+
+// TestEximFindsTheLowestThreshold has Exim write down what a scanner would find.
+func TestEximFindsTheLowestThreshold(t *testing.T) {
+	const place = "acl_check_data:\n"
+	m := start(t, clustertest.Shared(t), "exim_threshold",
+		place, place+"  warn add_header = X-Lowest: ${if def:acl_m_spam_threshold{$acl_m_spam_threshold}{none}}\n")
+	const ours = "@calmail.example"
+	// The account's own rows, as the table has them.
+	strict := accounts.Account{
+		Login: "strict" + ours, Aliases: []string{"severe" + ours}, Backend: "cyrus1.test", SpamThreshold: 30, NoGreylist: true,
+	}
+	for _, r := range strict.Rows() {
+		m.insert(row{address: r.Address, kind: r.Kind.String(), backend: r.Backend, targets: routing.JoinTargets(r.Targets), threshold: int(r.Threshold())})
+	}
+	m.insert(
+		row{address: ours, kind: "domain"},
+		row{address: "@math.example", kind: "domain", targets: ours},
+		row{address: "@old.example", kind: "domain", targets: "strict" + ours, threshold: 60},
+		row{address: "ann" + ours, backend: "cyrus1.test"},
+		row{address: "lax" + ours, backend: "cyrus1.test", threshold: 90},
+		row{address: "picky" + ours, backend: "cyrus1.test", threshold: 10, greylist: true},
+		row{address: "staff" + ours, kind: "list", targets: "strict" + ours + ",lax" + ours, threshold: 80},
+	)
+	for i, r := range []struct {
+		sentence string
+		to       []string
+		want     string
+		accepted int
+	}{
+		{"a mailbox has its owner's", []string{"strict"}, "30", 1},
+		{"an alias too", []string{"severe"}, "30", 1},
+		{"so has the mailbox in another name of the domain", []string{"strict@math.example"}, "30", 1},
+		{"and its alias", []string{"severe@math.example"}, "30", 1},
+		{"a list has its own", []string{"staff"}, "80", 1},
+		{"what takes the rest of a domain has the domain's", []string{"who@old.example"}, "60", 1},
+		{"the lowest counts, in any order", []string{"lax", "strict", "ann"}, "30", 3},
+		{"and in another", []string{"strict", "lax"}, "30", 2},
+		{"who is greylisted does not count", []string{"picky", "ann"}, "70", 1},
+		{"nor who is there no more", []string{"lax", "nobody"}, "90", 1},
+	} {
+		before, err := taken(t.Context(), m.Container)
+		assert.NilError(t, err)
+		offered := message{From: "peer@peer.test", Subject: fmt.Sprintf("threshold %d", i)}
+		for _, to := range r.to {
+			if !strings.Contains(to, "@") {
+				to += ours
+			}
+			offered.To = append(offered.To, to)
+		}
+		a, err := send(t.Context(), m.address(), offered)
+		assert.NilError(t, err)
+		accepted := 0
+		for _, answer := range a.Recipients {
+			if answer.Code == 250 {
+				accepted++
+			}
+		}
+		if accepted != r.accepted || a.Data.Code != 250 {
+			t.Errorf("%s: the answers are %v and %v, want %d times 250 and 250", r.sentence, a.Recipients, a.Data, r.accepted)
+			continue
+		}
+		for _, d := range m.arrived(t, before, 1) {
+			if d.Lowest != r.want {
+				t.Errorf("%s: a scanner finds the threshold %q, want %s", r.sentence, d.Lowest, r.want)
+			}
+		}
 	}
 }
 
@@ -450,6 +563,15 @@ func TestEximWithoutAnAnswer(t *testing.T) {
 	const closed = "-DGREYLIST_FAIL_CLOSED=yes"
 	check("all is well", "", "ann@calmail.example", "451 4.7.1")
 	check("all is well, fail-closed", closed, "ann@calmail.example", "451 4.7.1")
+
+	// Between the DROP and the CREATE of a whitelist that is edited.
+	execute("DROP FUNCTION "+m.database+".greylist_whitelisted", false)
+	check("the second node has the whitelist", closed, "ann@calmail.example", "451 4.7.1")
+	execute("DROP FUNCTION IF EXISTS "+m.database+".greylist_whitelisted", true)
+	check("without a whitelist greylisting fails open", "", "ann@calmail.example", "250")
+	check("or closed", closed, "ann@calmail.example", "451 Temporary")
+	assert.NilError(t, schema.Install(t.Context(), m.Admins, schema.Options{Database: m.database}))
+	check("a new whitelist is asked at once, with the same rights", closed, "ann@calmail.example", "451 4.7.1")
 
 	execute("DROP PROCEDURE "+m.database+".greylist_check", false)
 	check("the second node has the procedure", "", "ann@calmail.example", "451 4.7.1")

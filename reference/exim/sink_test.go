@@ -28,6 +28,7 @@ type delivery struct {
 	Subject   string
 	Threshold string // X-Spam-Threshold
 	Delayed   string // X-Greylist
+	Lowest    string // X-Lowest, which a test may have Exim add
 }
 
 const (
@@ -141,7 +142,7 @@ func (s *sink) session(conn net.Conn) {
 			for _, r := range recipients {
 				s.taken = append(s.taken, delivery{
 					Backend: backend, Protocol: protocol, Sender: sender, Recipient: r, Subject: header.Get("Subject"),
-					Threshold: strings.Join(header.Values("X-Spam-Threshold"), "|"), Delayed: header.Get("X-Greylist"),
+					Threshold: strings.Join(header.Values("X-Spam-Threshold"), "|"), Delayed: header.Get("X-Greylist"), Lowest: header.Get("X-Lowest"),
 				})
 			}
 			s.mu.Unlock()

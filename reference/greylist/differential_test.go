@@ -2,10 +2,10 @@ package greylist_test
 
 import (
 	"flag"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/schema"
@@ -100,30 +100,53 @@ func TestDifferentialPostgrey(t *testing.T) {
 	}
 }
 
-// TestDifferencesFromPostgrey shows what docs/greylist.md lists, on the real
-// program, so that the list is neither too long nor out of date.
+// TestDifferencesFromPostgrey shows on the real program what docs/greylist.md
+// lists, but for the clean-up at night, so that the list is neither too long nor
+// out of date.
 func TestDifferencesFromPostgrey(t *testing.T) {
 	c := schematest.Install(t, "differences")
-	conn, oracle := c.Conn(t, 0), startPostgrey(t, "10.9\n", "postmaster@\n")
-	ask := func(p *policy, r greylist.Request) (string, string) {
-		t.Helper()
-		answer, err := greylist.SQL{DB: conn}.Check(t.Context(), r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defers, _, _, err := p.check(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprint(answer.Verdict.Defers()), fmt.Sprint(defers)
-	}
+	conn := c.Conn(t, 0)
+	oracle := startPostgrey(t, "10.9\n", "postmaster@\n", "--delay=0")
 	p := oracle.connect(t)
+	here := func(r greylist.Request) greylist.Answer {
+		t.Helper()
+		a, err := greylist.SQL{DB: conn}.Check(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	there := func(r greylist.Request, more ...string) (defers bool, delayed time.Duration) {
+		t.Helper()
+		defers, _, delayed, err := p.check(r, more...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return defers, delayed
+	}
+	refused := func(sentence string, arguments ...any) {
+		t.Helper()
+		if _, err := conn.ExecContext(t.Context(), "CALL greylist_check(?, ?, ?, ?, 1000)", arguments...); err == nil {
+			t.Errorf("%s: the procedure answers", sentence)
+		}
+	}
+
+	// --delay=0 is taken for 300; here the policy is refused.
+	r := request("192.0.2.7", "zero@x", "r@x", 1000)
+	if defers, _ := there(r); !defers {
+		t.Error("Postgrey takes --delay=0 as it is")
+	}
+	none := greylist.DefaultPolicy()
+	if none.Delay = 0; none.Validate() == nil {
+		t.Error("a delay of 0 is a policy")
+	}
 
 	// Two IPv4 clients of an IPv6 socket, of networks that have nothing in common.
 	first, second := request("::ffff:192.0.2.1", "s@x", "r@x", 1000), request("::ffff:198.51.100.1", "s@x", "r@x", 2000)
-	ask(p, first)
-	if here, there := ask(p, second); here != "true" || there != "false" {
-		t.Errorf("an IPv4 client in IPv6 that was never seen: deferred here %s, by Postgrey %s; want true and false", here, there)
+	here(first)
+	there(first)
+	if defers, _ := there(second); defers || !here(second).Verdict.Defers() {
+		t.Errorf("an IPv4 client in IPv6 that was never seen: deferred by Postgrey %t, here otherwise", defers)
 	}
 
 	// The whitelist entry 10.9 is a /16, says Postgrey's own comment.
@@ -136,22 +159,48 @@ func TestDifferencesFromPostgrey(t *testing.T) {
 		t.Fatal(err)
 	}
 	far := request("10.9.200.1", "s@x", "r@x", 1000)
-	if defers, _, _, err := p.check(far); err != nil || !defers || m.Match("", far.Client, "r@x") != greylist.ClientListed {
-		t.Errorf("10.9.200.1 with the whitelist entry 10.9: deferred by Postgrey %v, listed here %v; want both (%v)", defers, m.Match("", far.Client, "r@x"), err)
+	if defers, _ := there(far); !defers || m.Match("", far.Client, "r@x") != greylist.ClientListed {
+		t.Errorf("10.9.200.1 with the whitelist entry 10.9: deferred by Postgrey %t, listed here %v", defers, m.Match("", far.Client, "r@x"))
+	}
+
+	// Senders that differ in their last byte, the 513th.
+	long := strings.Repeat("s", 512)
+	there(request("192.0.2.1", long+"a", "r@x", 1000))
+	if defers, _ := there(request("192.0.2.1", long+"b", "r@x", 2000)); defers {
+		t.Error("Postgrey does not cut a sender of 513 bytes")
+	}
+	refused("a sender of 513 bytes", "192.0.2.1", "", long+"a", "r@x")
+
+	// An attribute that is missing.
+	if answer, err := p.ask("client_address=192.0.2.1", "client_name=", "recipient=r@x"); err != nil || answer != "action=DUNNO" {
+		t.Errorf("Postgrey answers %q (%v) where there is no sender", answer, err)
+	}
+	refused("no sender", "192.0.2.1", "", nil, "r@x")
+
+	// The header once a message, and its time for each recipient.
+	for _, recipient := range []string{"a@x", "b@x"} {
+		r := request("192.0.2.1", "header@x", recipient, 1000)
+		here(r)
+		there(r)
+	}
+	a, b := request("192.0.2.1", "header@x", "a@x", 2000), request("192.0.2.1", "header@x", "b@x", 2000)
+	_, headerA := there(a, "instance=1")
+	_, headerB := there(b, "instance=1")
+	if headerA != 1000*time.Second || headerB != 0 || here(a).Delayed != headerA || here(b).Delayed != headerA {
+		t.Errorf("two recipients of a message that waited: Postgrey says %v and %v, the procedure otherwise than twice the first", headerA, headerB)
+	}
+
+	// Addresses can be read in Postgrey's files.
+	if found := oracle.container.Run(t, "sh", "-c", "grep -rl header@x "+postgreyDirectory+" || true"); found == "" {
+		t.Error("Postgrey hashes its keys")
 	}
 
 	// An address that is none ends Postgrey; here the question is refused.
-	bad := request("192.0.2.1", "s@x", "r@x", 1000)
-	if _, err := fmt.Fprintf(p.conn, "request=smtpd_access_policy\nclient_address=unknown\nclient_name=\nsender=s\nrecipient=r\n\n"); err != nil {
-		t.Fatal(err)
+	if answer, err := p.ask("client_address=unknown", "client_name=", "sender=s", "recipient=r"); err == nil {
+		t.Errorf("Postgrey answers %q to a question about no address", answer)
 	}
-	if _, err := p.reply.ReadString('\n'); err == nil {
-		t.Error("Postgrey answered a question about no address")
-	}
-	if _, err := conn.ExecContext(t.Context(), "CALL greylist_check('unknown', '', 's', 'r', 1000)"); err == nil {
-		t.Error("the procedure answered a question about no address")
-	}
-	if a, err := (greylist.SQL{DB: conn}).Check(t.Context(), bad); err != nil || !a.Verdict.Defers() {
-		t.Errorf("and after it: got %v (%v)", a, err)
+	refused("no address", "unknown", "", "s", "r")
+	if !here(request("192.0.2.1", "after@x", "r@x", 1000)).Verdict.Defers() {
+		t.Error("the next question is not answered")
 	}
 }

@@ -30,17 +30,17 @@ const (
 
 // startPostgrey starts Postgrey with whitelists in the format of its files. Its
 // texts are changed such that its answers hold the numbers that they are about.
-func startPostgrey(t testing.TB, clients, recipients string) postgrey {
+func startPostgrey(t testing.TB, clients, recipients string, more ...string) postgrey {
 	t.Helper()
 	p := postgrey{container: programstest.Start(t, clustertest.Shared(t), programstest.Options{Name: "postgrey"})}
 	p.address = netip.AddrPortFrom(p.container.Address, postgreyPort).String()
 	p.container.Write(t, "/etc/oracle/clients", 0o644, []byte(clients))
 	p.container.Write(t, "/etc/oracle/recipients", 0o644, []byte(recipients))
 	p.container.Run(t, "install", "-d", "-o", "postgrey", "-g", "postgrey", postgreyDirectory)
-	p.container.Run(t, "postgrey", "--daemonize", "--quiet", fmt.Sprintf("--inet=0.0.0.0:%d", postgreyPort),
-		"--dbdir="+postgreyDirectory, "--pidfile=/run/oracle.pid", "--hostname=oracle.test",
+	p.container.Run(t, append([]string{"postgrey", "--daemonize", "--quiet", fmt.Sprintf("--inet=0.0.0.0:%d", postgreyPort),
+		"--dbdir=" + postgreyDirectory, "--pidfile=/run/oracle.pid", "--hostname=oracle.test",
 		"--greylist-text=wait=%s", "--x-greylist-header=delayed=%t",
-		"--whitelist-clients=/etc/oracle/clients", "--whitelist-recipients=/etc/oracle/recipients")
+		"--whitelist-clients=/etc/oracle/clients", "--whitelist-recipients=/etc/oracle/recipients"}, more...)...)
 	return p
 }
 
@@ -74,20 +74,14 @@ func (p postgrey) connect(t testing.TB) *policy {
 }
 
 // check asks as greylist_check is asked, and takes the answer apart.
-func (p *policy) check(r greylist.Request) (defers bool, wait, delayed time.Duration, err error) {
-	_ = p.conn.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := fmt.Fprintf(p.conn, "request=smtpd_access_policy\nclient_address=%s\nclient_name=%s\nsender=%s\nrecipient=%s\npolicy_test_time=%d\n\n",
-		r.Client, r.ClientName, r.Sender, r.Recipient, r.Now.Unix()); err != nil {
+func (p *policy) check(r greylist.Request, more ...string) (defers bool, wait, delayed time.Duration, err error) {
+	answer, err := p.ask(append([]string{
+		"client_address=" + r.Client.String(), "client_name=" + r.ClientName, "sender=" + r.Sender, "recipient=" + r.Recipient,
+		fmt.Sprintf("policy_test_time=%d", r.Now.Unix()),
+	}, more...)...)
+	if err != nil {
 		return false, 0, 0, err
 	}
-	line, err := p.reply.ReadString('\n')
-	if err == nil {
-		_, err = p.reply.ReadString('\n')
-	}
-	if err != nil {
-		return false, 0, 0, fmt.Errorf("Postgrey hung up: %w", err)
-	}
-	answer := strings.TrimSpace(line)
 	seconds := func(text string) time.Duration {
 		n, failed := strconv.ParseInt(text, 10, 64)
 		if failed != nil {
@@ -105,6 +99,22 @@ func (p *policy) check(r greylist.Request) (defers bool, wait, delayed time.Dura
 		err = fmt.Errorf("Postgrey answered %q", answer)
 	}
 	return false, 0, 0, err
+}
+
+// ask sends attributes and returns the answer's line.
+func (p *policy) ask(attributes ...string) (string, error) {
+	_ = p.conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := fmt.Fprintf(p.conn, "request=smtpd_access_policy\n%s\n\n", strings.Join(attributes, "\n")); err != nil {
+		return "", err
+	}
+	line, err := p.reply.ReadString('\n')
+	if err == nil {
+		_, err = p.reply.ReadString('\n')
+	}
+	if err != nil {
+		return "", fmt.Errorf("Postgrey hung up: %w", err)
+	}
+	return strings.TrimSpace(line), nil
 }
 
 const dump = `use BerkeleyDB;

@@ -303,12 +303,7 @@ func TestErrorReachesCaller(t *testing.T) {
 	if got, want := stored(t, c, key), (greylist.State{Seen: true, First: 1000, Last: 1000}); got != want {
 		t.Errorf("a failed question left %v, want %v", got, want)
 	}
-	// The connection is not poisoned, nor is a transaction left open on it, nor
-	// the session's own setting changed.
-	var batching bool
-	if err := conn.QueryRowContext(t.Context(), "SELECT @@SESSION.transaction_allow_batching").Scan(&batching); err != nil || batching {
-		t.Errorf("after an error the session batches: %v (%v)", batching, err)
-	}
+	// The connection is not poisoned, nor is a transaction left open on it.
 	if a, err := (greylist.SQL{DB: conn}).Check(t.Context(), r); err != nil || a.Verdict != greylist.Pass {
 		t.Errorf("the next question: got %v, %v", a, err)
 	}
@@ -360,6 +355,24 @@ func TestProcedureRefuses(t *testing.T) {
 		err := conn.QueryRowContext(t.Context(), "CALL greylist_check(?, ?, ?, ?, ?)", client, name, long, long, 1000+i).Scan(&verdict, &wait, &delayed)
 		if want := map[bool]string{true: "new", false: "early"}[i == 0]; err != nil || verdict != want {
 			t.Errorf("%s: got %s, want %s (%v)", client, verdict, want, err)
+		}
+	}
+}
+
+// TestSessionStaysAsItWas holds that the caller's own setting survives, whatever
+// becomes of the question.
+func TestSessionStaysAsItWas(t *testing.T) {
+	conn := schematest.Install(t, "greylist_session").Conn(t, 0)
+	for _, want := range []bool{false, true} {
+		if _, err := conn.ExecContext(t.Context(), fmt.Sprintf("SET SESSION transaction_allow_batching = %t", want)); err != nil {
+			t.Fatal(err)
+		}
+		for _, client := range []string{"192.0.2.1", "no address"} {
+			_, asked := conn.ExecContext(t.Context(), "CALL greylist_check(?, '', 's', 'r', 1000)", client)
+			var batching bool
+			if err := conn.QueryRowContext(t.Context(), "SELECT @@SESSION.transaction_allow_batching").Scan(&batching); err != nil || batching != want {
+				t.Errorf("after %s (%v) the session batches: %t, want %t (%v)", client, asked, batching, want, err)
+			}
 		}
 	}
 }

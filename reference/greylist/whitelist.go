@@ -140,13 +140,31 @@ func parseNetwork(entry string) (netip.Prefix, error) {
 		if err != nil || address.Zone() != "" {
 			return netip.Prefix{}, fmt.Errorf("%q is no IP address: %w", entry, fs.ErrInvalid)
 		}
+		address = address.Unmap()
 		return netip.PrefixFrom(address, address.BitLen()), nil
 	}
 	network, err := netip.ParsePrefix(text)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is no network: %w", entry, fs.ErrInvalid)
 	}
-	return network.Masked(), nil
+	if a := network.Addr(); a.Is4In6() && network.Bits() >= 96 {
+		network = netip.PrefixFrom(a.Unmap(), network.Bits()-96)
+	}
+	return network.Masked(), validNetwork(network.Masked())
+}
+
+// validNetwork refuses what would mean one thing to netip and another as a range
+// of client keys: IPv4 addresses are none of an IPv6 network's.
+func validNetwork(network netip.Prefix) error {
+	switch {
+	case !network.IsValid() || network.Addr().Zone() != "":
+		return fmt.Errorf("network %v is none: %w", network, fs.ErrInvalid)
+	case network != network.Masked():
+		return fmt.Errorf("network %v has bits beyond its length: %w", network, fs.ErrInvalid)
+	case network.Addr().Is6() && network.Contains(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff})):
+		return fmt.Errorf("IPv6 network %v holds the IPv4 addresses (::ffff:0:0/96): %w", network, fs.ErrInvalid)
+	}
+	return nil
 }
 
 // Matcher is a whitelist made ready for questions.
@@ -174,6 +192,14 @@ func (w Whitelist) Compile() (*Matcher, error) {
 	}
 	for _, entry := range append(append([]string{}, w.ClientNames...), w.Recipients...) {
 		if err := validEntry(entry); err != nil {
+			return nil, err
+		}
+		if entry != strings.ToLower(entry) {
+			return nil, fmt.Errorf("entry %q must be in lower case: %w", entry, fs.ErrInvalid)
+		}
+	}
+	for _, network := range w.ClientNetworks {
+		if err := validNetwork(network); err != nil {
 			return nil, err
 		}
 	}

@@ -47,6 +47,22 @@ func TestWhitelistMatch(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", c.sentence, got, c.want)
 		}
 	}
+	// Entries that are IPv4 in IPv6 are what they say.
+	var mapped greylist.Whitelist
+	if err := mapped.ReadClients("clients", strings.NewReader("::ffff:192.0.2.9\n::ffff:203.0.113.0/120\n")); err != nil {
+		t.Fatal(err)
+	}
+	m, err := mapped.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for client, want := range map[string]greylist.Verdict{
+		"192.0.2.9": greylist.ClientListed, "192.0.2.8": greylist.NoAnswer, "203.0.113.77": greylist.ClientListed, "::ffff:203.0.113.1": greylist.ClientListed,
+	} {
+		if got := m.Match("", netip.MustParseAddr(client), "r"); got != want {
+			t.Errorf("%s: got %v, want %v", client, got, want)
+		}
+	}
 	var none *greylist.Matcher
 	if got := none.Match("listed.example.org", netip.MustParseAddr("198.51.100.7"), "postmaster@x"); got != greylist.NoAnswer {
 		t.Errorf("no list lists somebody: %v", got)
@@ -57,6 +73,7 @@ func TestWhitelistRefuses(t *testing.T) {
 	for _, c := range []struct{ sentence, text, want string }{
 		{"an address must be one", "ok.example\n  300.1.1.1 # comment", `clients:2:3: "300.1.1.1" is no IP address: invalid argument`},
 		{"a network must be one", "192.0.2.0/33", `clients:1:1: "192.0.2.0/33" is no network: invalid argument`},
+		{"an IPv6 network that holds all of IPv4 is refused", "::/0", `clients:1:1: IPv6 network ::/0 holds the IPv4 addresses (::ffff:0:0/96): invalid argument`},
 		{"a zone is refused", "\nfe80::1%eth0", `clients:2:1: "fe80::1%eth0" is no IP address: invalid argument`},
 		{"a name has no blanks", "a b.example", `clients:1:1: entry "a b.example": byte 2 is not a printable ASCII character: invalid argument`},
 		{"nor control characters", "a\x00b.example", `clients:1:1: entry "a\x00b.example": byte 2 is not a printable ASCII character: invalid argument`},
@@ -74,7 +91,12 @@ func TestWhitelistRefuses(t *testing.T) {
 	if err := w.ReadRecipients("recipients", strings.NewReader("a@x\nb@x b@y\n")); err == nil || !strings.HasPrefix(err.Error(), "recipients:2:1: ") {
 		t.Errorf("two recipients in a line: got %v", err)
 	}
-	for _, bad := range []greylist.Whitelist{{ClientNames: []string{"a'b\n"}}, {Recipients: []string{"é@x"}}, {ClientPatterns: []string{"["}}} {
+	for _, bad := range []greylist.Whitelist{
+		{ClientNames: []string{"a'b\n"}}, {Recipients: []string{"é@x"}}, {ClientPatterns: []string{"["}},
+		{ClientNames: []string{"Example.ORG"}}, {Recipients: []string{"Abuse@"}}, // the procedure lower-cases what it compares
+		{ClientNetworks: []netip.Prefix{{}}}, {ClientNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.77/24")}},
+		{ClientNetworks: []netip.Prefix{netip.MustParsePrefix("::/32")}},
+	} {
 		if _, err := bad.Compile(); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("%+v was compiled: %v", bad, err)
 		}

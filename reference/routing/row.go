@@ -160,10 +160,31 @@ func ValidBackend(backend string) error {
 	if backend == "" || len(backend) > MaxBackend {
 		return fmt.Errorf("backend has %d bytes, 1 to %d are possible: %w", len(backend), MaxBackend, fs.ErrInvalid)
 	}
-	if strings.ContainsFunc(backend, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return fmt.Errorf("backend %q must be a host name: %w", backend, fs.ErrInvalid)
+	if err := ValidHost(backend); err != nil {
+		return fmt.Errorf("backend: %w", err)
 	}
 	return nil
+}
+
+// ValidHost says what keeps a text from being a host name or an IPv4 address;
+// the error wraps [fs.ErrInvalid]. Labels have 1 to 63 letters of ASCII, digits
+// and '-', which is neither first nor last (RFC 1123 section 2.1). An MTA takes
+// other characters in the name of a host for more than a name: Exim a ':' for the
+// next host of a list or a port, and '<' for another separator.
+func ValidHost(name string) error {
+	if len(name) > MaxBackend {
+		return fmt.Errorf("host name has %d bytes, at most %d are possible: %w", len(name), MaxBackend, fs.ErrInvalid)
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, notOfHost) {
+			return fmt.Errorf("%q must be a host name, labels of 1 to 63 letters, digits and '-' joined by '.': %w", name, fs.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+func notOfHost(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
 }
 
 // targetCounts are how many targets each kind may have; 0 for no bound but the

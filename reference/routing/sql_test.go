@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/schema/schematest"
@@ -242,5 +244,75 @@ func BenchmarkRoute(b *testing.B) {
 			}
 			work.Wait()
 		})
+	}
+}
+
+// TestTableRefuses: what does not fit into a column is refused, and nothing is
+// stored in its place, whatever the session's sql_mode is.
+func TestTableRefuses(t *testing.T) {
+	c := schematest.Install(t, "routerefuses")
+	conn := c.Conn(t, 0)
+	x := func(n int) []byte { return []byte(strings.Repeat("x", n)) }
+	const (
+		cut     = 1265 // "Data truncated": what no ENUM has
+		outside = 1264 // of the numbers that the type holds
+		tooLong = 1406
+		check   = 3819
+	)
+	for _, r := range []struct {
+		sentence string
+		column   string
+		value    any
+		strict   uint16 // the error in strict mode, 0 for none; else it is check
+	}{
+		{"254 bytes are an address", "address", x(254), 0},
+		{"255 bytes are no address", "address", x(255), check},
+		{"nor are 300", "address", x(300), tooLong},
+		{"nor is nothing", "address", "", check},
+		{"there are four kinds", "kind", "robot", cut},
+		{"nothing is no kind", "kind", "", cut},
+		{"there are four states", "state", "frozen", cut},
+		{"nothing is no state", "state", "", cut},
+		{"255 bytes may be a backend", "backend", x(255), 0},
+		{"256 bytes may not", "backend", x(256), check},
+		{"nor may 300", "backend", x(300), tooLong},
+		{"8000 bytes of targets", "targets", x(8000), 0},
+		{"8001 bytes of targets", "targets", x(8001), check},
+		{"9000 bytes of targets", "targets", x(9000), tooLong},
+		{"a threshold may be 100", "spam_threshold", 100, 0},
+		{"a threshold is not 101", "spam_threshold", 101, check},
+		{"a threshold is not 300", "spam_threshold", 300, outside},
+		{"a threshold is not 0", "spam_threshold", 0, check},
+	} {
+		for _, mode := range []string{"STRICT_TRANS_TABLES", ""} {
+			want := r.strict
+			if want != 0 && mode == "" {
+				want = check
+			}
+			do := func(statement string, args ...any) error {
+				_, err := conn.ExecContext(t.Context(), statement, args...)
+				return err
+			}
+			if err := errors.Join(do("SET SESSION sql_mode = '"+mode+"'"), do("DELETE FROM route"), do("INSERT INTO route (address, backend) VALUES ('b@x', 'b')")); err != nil {
+				t.Fatal(err)
+			}
+			insert := "INSERT INTO route (address, " + r.column + ") VALUES ('a@x', ?)"
+			if r.column == "address" {
+				insert = "INSERT INTO route (address) VALUES (?)"
+			}
+			// The row of the same address is there by then, if it is one.
+			for _, statement := range []string{insert, "UPDATE route SET " + r.column + " = ? WHERE address = 'b@x'"} {
+				err := do(statement, r.value)
+				var server *mysql.MySQLError
+				if want == 0 && err != nil && !(statement != insert && r.column == "address") || want != 0 && !(errors.As(err, &server) && server.Number == want) {
+					t.Errorf("%s, sql_mode %q: %s: got %v, want error %d", r.sentence, mode, statement, err, want)
+				}
+			}
+			var rows, whole int
+			err := conn.QueryRowContext(t.Context(), "SELECT COUNT(*), SUM(address = 'b@x' AND backend = 'b' AND kind = 'mailbox' AND state = 'active' AND targets = '' AND spam_threshold = 70) FROM route").Scan(&rows, &whole)
+			if err != nil || want != 0 && (rows != 1 || whole != 1) {
+				t.Errorf("%s, sql_mode %q: what was refused has left %d rows, %d as they were (%v)", r.sentence, mode, rows, whole, err)
+			}
+		}
 	}
 }

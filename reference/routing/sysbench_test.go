@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,21 +19,54 @@ import (
 	"github.com/mailbench/mailbench/reference/schema/schematest"
 )
 
-// routeLua asks what Exim asks, by sysbench.
-const routeLua = `
+// eximStatement is what reference/exim/exim.conf asks, which always has a row for
+// its answer. The address takes the place of %s.
+const eximStatement = "SELECT COUNT(*) AS found, ANY_VALUE(kind) AS kind, ANY_VALUE(state) AS state, ANY_VALUE(backend) AS backend, " +
+	"ANY_VALUE(targets) AS targets, ANY_VALUE(keep_copy) AS keep_copy, ANY_VALUE(greylist) AS greylist, " +
+	"ANY_VALUE(spam_threshold) AS spam_threshold FROM route WHERE address = _binary'%s'"
+
+// routeLua asks it by sysbench.
+var routeLua = fmt.Sprintf(`
 sysbench.cmdline.options = { rows = {"rows of the table route", 20000} }
 function thread_init() connection = sysbench.sql.driver():connect() end
 function thread_done() connection:disconnect() end
 function event()
-  connection:query(string.format("SELECT kind, state, backend, targets, keep_copy, greylist, spam_threshold FROM route WHERE address = 'user%06d@example.edu'",
-    sysbench.rand.uniform(0, sysbench.opt.rows - 1)))
+  local address = string.format("user%%06d@example.edu", sysbench.rand.uniform(0, sysbench.opt.rows - 1))
+  connection:query("%s" .. address .. "%s")
 end
-`
+`, eximStatement[:strings.Index(eximStatement, "%s")], eximStatement[strings.Index(eximStatement, "%s")+2:])
+
+// TestEximsStatement holds that what Exim asks is one read by primary key, too,
+// and that it is asked as exim.conf has it.
+func TestEximsStatement(t *testing.T) {
+	config, err := os.ReadFile("../exim/exim.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for column := range strings.SplitSeq(eximStatement[len("SELECT "):strings.Index(eximStatement, " FROM")], ", ") {
+		if !strings.Contains(string(config), column) {
+			t.Errorf("exim.conf does not ask for %s", column)
+		}
+	}
+	c := schematest.Install(t, "exims_statement")
+	conn := c.Conn(t, 0)
+	for try := range 2 {
+		before := schematest.RoundTrips(t, conn)
+		var found int
+		row := conn.QueryRowContext(t.Context(), fmt.Sprintf(eximStatement, "nobody@example.edu"))
+		if err := row.Scan(&found, new(any), new(any), new(any), new(any), new(any), new(any), new(any)); err != nil || found != 0 {
+			t.Errorf("an address without a row: found %d (%v)", found, err)
+		}
+		if n := schematest.RoundTrips(t, conn) - before; n != 1 && try > 0 { // the first one opens the table
+			t.Errorf("Exim's question takes %d round trips to the data nodes, want 1", n)
+		}
+	}
+}
 
 var sysbenchRate = regexp.MustCompile(`transactions:\s+\d+\s+\(([0-9.]+) per sec`)
 
 // BenchmarkBesideSysbench reads routes with the Go client and lets sysbench read
-// rows by primary key (oltp_point_select) and the same routes, all with 16
+// rows by primary key (oltp_point_select) and routes as Exim asks for them, all with 16
 // connections to both SQL nodes, in turns on the same cluster.
 func BenchmarkBesideSysbench(b *testing.B) {
 	const rows, connections, turn = 20_000, 16, 3 * time.Second

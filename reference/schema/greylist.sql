@@ -7,7 +7,9 @@
 --     CALL greylist_check('<client>', '<client_name>', '<sender>', '<recipient>', <now>)
 --
 -- Input:  client       the peer's IP address as text; error 1411 for other text.
---                      IPv6 in any spelling; ::ffff:192.0.2.1 is 192.0.2.1
+--                      IPv6 in any spelling of at most 39 bytes, which leaves out
+--                      only padded ones that end in an IPv4 address;
+--                      ::ffff:192.0.2.1 is 192.0.2.1
 --         client_name  its host name as the MTA has verified it, '' if it has none
 --         sender       the envelope sender, '' for the null sender
 --         recipient    the envelope recipient
@@ -32,6 +34,7 @@
 --         A failure is an error and no row. It reaches the caller as the engine
 --         raised it (1297, 1205, ...), and nothing has been stored; but after
 --         an error in COMMIT itself the decision may stand.
+--         Never CALL it within a transaction: that would be committed first.
 --         There is never a second result set: Exim keeps the first one only,
 --         fails every later lookup with "Commands out of sync", and does not
 --         see an error that comes after a row.
@@ -54,6 +57,9 @@
 --
 -- By hand: mysql DATABASE < greylist.sql, on EVERY SQL node: NDB shows the
 -- table to all of them, but keeps no procedures. Then greylist_whitelist.sql.
+-- Replacing a procedure takes rights on it away that were granted for it alone
+-- (automatic_sp_privileges): GRANT EXECUTE ON DATABASE.* instead. In the moment
+-- between DROP and CREATE a question fails with error 1305.
 -- For another storage engine replace ENGINE=NDBCLUSTER.
 
 CREATE TABLE IF NOT EXISTS greylist (
@@ -106,6 +112,7 @@ BEGIN
   DECLARE client_first_s, client_last_s, credits_n BIGINT;
   DECLARE first_s, last_s, wait_s, delayed_s       BIGINT;
   DECLARE verdict        VARCHAR(9) CHARACTER SET ascii;
+  DECLARE batching       BOOLEAN DEFAULT @@SESSION.transaction_allow_batching; -- the caller's
 
   -- NDB aborts the whole transaction upon any error; the rollback is for other
   -- engines, and ends the transaction on the SQL node. RESIGNAL keeps number
@@ -113,7 +120,7 @@ BEGIN
   DECLARE EXIT HANDLER FOR SQLEXCEPTION
   BEGIN
     ROLLBACK;
-    SET SESSION transaction_allow_batching = OFF;
+    SET SESSION transaction_allow_batching = batching;
     RESIGNAL;
   END;
 
@@ -239,7 +246,7 @@ BEGIN
     END IF;
 
     COMMIT; -- also ends what a session without autocommit has begun
-    SET SESSION transaction_allow_batching = OFF;
+    SET SESSION transaction_allow_batching = batching;
   END IF;
 
   SELECT verdict, wait_s, delayed_s;

@@ -22,7 +22,8 @@
 --         Patterns: REGEXP_LIKE(CONVERT(name USING latin1), '...', 'c')
 --
 -- By hand: edit the lists, then mysql DATABASE < greylist_whitelist.sql, on EVERY
--- SQL node.
+-- SQL node. greylist.sql tells what that means for rights and for questions that
+-- are asked meanwhile.
 
 DROP FUNCTION IF EXISTS greylist_whitelisted;
 

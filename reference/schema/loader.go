@@ -115,7 +115,7 @@ func (l *Loader) LoadTriplets(ctx context.Context, rows []greylist.Row) error {
 	})
 }
 
-// LoadClients stores auto-whitelist entries, as LoadTriplets stores triplets.
+// LoadClients implements [reference.Loader].
 func (l *Loader) LoadClients(ctx context.Context, rows []greylist.ClientRow) error {
 	return load(ctx, l, "greylist", greylistColumns, rows, func(r greylist.ClientRow) []any {
 		key := greylist.ClientKey(r.Client)

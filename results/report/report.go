@@ -355,6 +355,16 @@ func rest(run *results.Run) section {
 		notes = append(notes, fmt.Sprintf("Not asked, because an op before had no answer: %s greylist checks, %s preferences.",
 			count(e.ChecksNotAsked), count(e.SavesNotAsked)))
 	}
+	if e := run.End; e != nil && e.Tries+e.TriesLeft+e.GivenUp > 0 {
+		notes = append(notes, fmt.Sprintf("Put off and come back: %s tries; %s more are due after the run; %s recipients were given up.",
+			count(e.Tries), count(e.TriesLeft), count(e.GivenUp)))
+	}
+	if e := run.End; e != nil && e.PutOff+e.Dropped > 0 {
+		notes = append(notes, fmt.Sprintf("No room under way: %s tries were put off, %s sessions were left out.", count(e.PutOff), count(e.Dropped)))
+	}
+	if run.Speed > 1 {
+		notes = append(notes, fmt.Sprintf("The mail system's time ran %s times faster than the clock; faults, time-outs and latencies kept to the clock, so that a second of outage met %[1]s seconds of mail.", count(int64(run.Speed))))
+	}
 	notes = append(notes, generator(run.Generator)...)
 	return section{title: "Run", notes: append(notes,
 		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),

@@ -2,8 +2,9 @@
 
 /**
  * SquirrelMail on the tables of reference/schema/preferences.sql: config/config_local.php,
- * which SquirrelMail 1.4 and 1.5 read after config/config.php. Put sql_nodes.php
- * beside it.
+ * which SquirrelMail 1.4 and 1.5 read after config/config.php. It must be 1.4.23 or
+ * 1.5.2 at least: those before know no PDO, whose form of a DSN this is. Put
+ * sql_nodes.php beside it.
  *
  * Both settings that hold a password make this file a secret: readable by the web
  * server alone.
@@ -34,8 +35,8 @@ $prefs_key_field  = 'prefkey';
 $prefs_val_field  = 'prefval';
 $addrbook_table   = 'address';
 
-// The sizes of the table in bytes. SquirrelMail 1.5 checks them and says so to the
-// user; 1.4 has no such setting, and shows the database's refusal.
+// The sizes of the table in bytes. SquirrelMail 1.5 checks them; 1.4 has no such
+// setting, and leaves it to the database to refuse (README.md says what a user sees).
 $prefs_user_size = 128;
 $prefs_key_size  = 64;
 $prefs_val_size  = 29000; // SquirrelMail's own default is 65536

@@ -1,4 +1,4 @@
-package scenarios
+package strictyaml
 
 import (
 	"cmp"
@@ -9,16 +9,15 @@ import (
 	"unicode"
 )
 
-// InputError is one mistake in a scenario file, in an override, or in the name
-// of either. Parse joins all that it finds; errors.As finds the first.
+// InputError is one mistake in a file, in an override, or in the name of either.
+// Parsers join all that they find; errors.As finds the first.
 type InputError struct {
 	File    string // as it was named, or the override: "--set workload.speed=fast"
 	Line    int    // from 1; 0 where a line says nothing, as in an override
 	Column  int    // from 1, in characters
 	Msg     string // "faults[0].at: must be …": the field, what it must be, what it is
 	Excerpt string // the line and a mark under the column, or ""
-
-	cause error
+	Cause   error  // what the operating system said, or nil
 }
 
 // Error gives "file:line:column: message", with the excerpt below it.
@@ -39,21 +38,23 @@ func (e *InputError) Error() string {
 }
 
 // Unwrap returns what the operating system said of a file that cannot be read.
-func (e *InputError) Unwrap() error { return e.cause }
+func (e *InputError) Unwrap() error { return e.Cause }
 
 // source is a text that nodes come from: the file or one override.
 type source struct {
+	noun  string // "scenario"
 	name  string
 	lines []string // nil for an override, which has no lines worth naming
 }
 
-// position is a place in a source; line and column count from 1.
-type position struct {
+// Position is a place in a source; line and column count from 1.
+type Position struct {
 	source       *source
 	line, column int
 }
 
-func (p position) errorf(format string, args ...any) *InputError {
+// Errorf makes the mistake that stands at a position.
+func (p Position) Errorf(format string, args ...any) *InputError {
 	e := &InputError{File: p.source.name, Msg: fmt.Sprintf(format, args...)}
 	if p.source.lines != nil {
 		e.Line, e.Column = p.line, p.column
@@ -62,9 +63,9 @@ func (p position) errorf(format string, args ...any) *InputError {
 	return e
 }
 
-// excerpt shows the line of a position and marks the column. A long line is cut
+// excerpt shows the line of a Position and marks the column. A long line is cut
 // to what stands around the column.
-func (p position) excerpt() string {
+func (p Position) excerpt() string {
 	if p.line < 1 || p.line > len(p.source.lines) {
 		return ""
 	}

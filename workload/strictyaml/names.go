@@ -1,4 +1,4 @@
-package scenarios
+package strictyaml
 
 import (
 	"fmt"
@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// unknownName words the error for a name that does not exist: what was written,
+// UnknownName words the error for a name that does not exist: what was written,
 // the likeliest that was meant, and all there is.
-func unknownName(noun, name string, known []string) string {
+func UnknownName(noun, name string, known []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "no %s is called %s; ", noun, quote(name))
-	if near, ok := nearest(name, known); ok {
+	fmt.Fprintf(&b, "no %s is called %s; ", noun, Quote(name))
+	if near, ok := Nearest(name, known); ok {
 		fmt.Fprintf(&b, "did you mean %s? There are ", near)
 	} else {
 		b.WriteString("there are ")
@@ -25,10 +25,10 @@ func unknownName(noun, name string, known []string) string {
 	return b.String()
 }
 
-// nearest finds the known name that a person most likely meant: the one with
+// Nearest finds the known name that a person most likely meant: the one with
 // the fewest single-letter changes and swaps of neighbours, if those are no
 // more than a third of the letters. The first of equals wins.
-func nearest(name string, known []string) (string, bool) {
+func Nearest(name string, known []string) (string, bool) {
 	best, least := "", max(1, utf8.RuneCountInString(name)/3)+1
 	for _, k := range known {
 		if d := distance(strings.ToLower(name), strings.ToLower(k), least); d < least {
@@ -69,8 +69,8 @@ func distance(from, to string, limit int) int {
 	return last[len(b)]
 }
 
-// quote shows a text from a file, cut where it would flood a terminal.
-func quote(s string) string {
+// Quote shows a text from a file, cut where it would flood a terminal.
+func Quote(s string) string {
 	const most = 60
 	if utf8.RuneCountInString(s) > most {
 		s = string([]rune(s)[:most]) + "…"
