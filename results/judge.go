@@ -57,7 +57,8 @@ func Judge(r *Reader) (*Run, error) {
 }
 
 // judge gathers what a Run needs while the samples go by. Its size does not
-// grow with their number, but with the length of the faults' windows.
+// grow with their number, but with the minutes of the run and the length of the
+// faults' windows.
 type judge struct {
 	manifest Manifest
 	timeline *timeline
@@ -66,7 +67,8 @@ type judge struct {
 	started    int64 // messages
 	acked      int64 // writes of preferences, and changes of accounts
 	lastEnd    time.Duration
-	lag        latencies
+	lag        lags // of messages
+	noise      noises
 	paths      map[reference.Path]*pathCounts
 	nodes      map[topology.ID]*nodeCounts
 	errors     map[errorKey]int64
@@ -110,6 +112,11 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		paths:  map[reference.Path]*pathCounts{},
 		nodes:  map[topology.ID]*nodeCounts{},
 		errors: map[errorKey]int64{},
+		lag:    lags{minutes: t.minutes(), byMinute: map[int]*latencies{}},
+		noise:  noises{minutes: t.minutes(), to: never, ends: map[int]Noise{}},
+	}
+	if t.measureTo != nil {
+		j.noise.to = *t.measureTo + time.Second // the row that tells of the last second
 	}
 	for _, p := range reference.Paths {
 		j.paths[p] = new(pathCounts)
@@ -171,7 +178,7 @@ func (j *judge) add(s *workload.Sample) {
 	p.response.add(response)
 	if s.Operation == reference.Route && s.Recipient == 0 && s.Try == 0 {
 		j.started++
-		j.lag.add(s.Queue())
+		j.lag.add(s.Intended, s.Queue())
 	}
 	if ok && (s.Operation == reference.SetPreference ||
 		s.Operation == reference.ChangeAccount && accounts.Verdict(s.Answer) == accounts.Changed) {
@@ -223,6 +230,7 @@ func (j *judge) attempt(path reference.Path, a *workload.Attempt) {
 }
 
 func (j *judge) counter(row CounterRow) {
+	j.noise.add(row)
 	if len(j.counters) < 2 {
 		j.counters = append(j.counters, row)
 		return
@@ -276,10 +284,8 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 	for _, c := range j.charges {
 		run.BadOps += c.badOps
 	}
-	if j.lag.total > 0 {
-		lag := j.lag.quantile(999)
-		run.Generator.LagP999US = &lag
-	}
+	j.lag.tell(&run.Generator)
+	j.noise.tell(&run.Generator)
 	if len(j.counters) == 2 {
 		first, last := j.counters[0], j.counters[1]
 		if cpu, ops := last.CPUUS-first.CPUUS, last.Completed-first.Completed; cpu >= 0 && ops > 0 {
@@ -330,14 +336,7 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 			add("%s", missing)
 		}
 	}
-	if bound := j.manifest.Bounds.LagP999US; bound > 0 {
-		switch lag := run.Generator.LagP999US; {
-		case lag == nil:
-			add("no message began, so that the generator's lag is not known")
-		case *lag > bound:
-			add("the generator fell behind: 99.9 %% of messages began within %d µs of their time, the bound is %d µs", *lag, bound)
-		}
-	}
+	reasons = append(reasons, run.Generator.complaints(j.manifest.Bounds)...)
 	if t.end != nil && t.end.CutShort > 0 {
 		add("%d messages, webmail actions or account jobs were still under way when the drain ended, and were cut short", t.end.CutShort)
 	}

@@ -288,6 +288,23 @@ func TestVerdicts(t *testing.T) {
 			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.LagP999US = 50 }},
 		{name: "no bound on the lag", verdict: Pass,
 			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.LagP999US = 0 }},
+		{name: "goroutines waited in one second", verdict: Inconclusive, reason: "the generator had to wait for a processor: in its worst second, 99.9 % of its goroutines ran within 180 µs of their time, the bound is 179 µs",
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.SchedP999US = 179 }},
+		{name: "it stood still once", verdict: Inconclusive, reason: "the generator stood still to collect its garbage, once for 298 µs, the bound is 297 µs",
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.GCPauseUS = 297 }},
+		{name: "the clock was set", verdict: Inconclusive, reason: "the wall clock was set, or the machine stood still: between two rows of counters it moved by 60 µs against the monotonic clock, the bound is 59 µs",
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.ClockStepUS = 59 }},
+		{name: "the host kept processors back", verdict: Inconclusive, reason: "the machine is a guest whose host had other things to do: in the minute from 1 s on, it kept back 0.050000 % of the processors' time, the bound is 0.049900 %",
+			change: func(m *Manifest, _ *EndOfRun) { m.Bounds.StealPPM = 499 }},
+		{name: "all of that was within its bounds", verdict: Pass,
+			change: func(m *Manifest, _ *EndOfRun) {
+				m.Bounds = Bounds{LagP999US: 50, SchedP999US: 180, GCPauseUS: 298, ClockStepUS: 60, StealPPM: 500}
+			}},
+		{name: "nobody watched", verdict: Inconclusive, reason: "no row of counters tells the generator's scheduling latency, clock, share of stolen processor time",
+			change: func(m *Manifest, _ *EndOfRun) {
+				m.Bounds = Bounds{SchedP999US: 180, ClockStepUS: 60, StealPPM: 500}
+			},
+			spoil: func(t *testing.T, dir string) { write(t, dir, CountersFile, nil) }},
 		{name: "the recording has no end", verdict: Inconclusive, reason: "the recording has no end: the run crashed or is still going on",
 			spoil: func(t *testing.T, dir string) { rewrite(t, dir, EventsFile, `"kind":"end"`, `"kind":"x"`) }},
 		{name: "samples are cut short", verdict: Inconclusive, reason: "samples.mbs is cut short at byte ",
@@ -572,5 +589,101 @@ func TestAccountsShowWhereAsked(t *testing.T) {
 		if got := strings.Contains(strings.Join(run.Reasons, "; "), "were not read back"); got != row.reason {
 			t.Errorf("%s: the reasons are %q", row.sentence, run.Reasons)
 		}
+	}
+}
+
+// TestBadMinuteShowsInALongRun: a second in which the generator stands still is
+// less than a thousandth of half an hour, and spoils a minute.
+func TestBadMinuteShowsInALongRun(t *testing.T) {
+	for _, row := range []struct {
+		sentence            string
+		length              time.Duration // of the load
+		stall               time.Duration // when it begins
+		drained             bool          // the load's end is recorded
+		whole, minute, from int64
+	}{
+		{"in half an hour", 30 * time.Minute, 700 * sec, true, 100, 30_000, 660},
+		{"in what is left after the last whole minute", 30*time.Minute + 59*sec, 30*time.Minute + 30*sec, true, 100, 30_000, 29 * 60},
+		{"without an end", 30*time.Minute + 59*sec, 30*time.Minute + 30*sec, false, 100, 30_000, 30 * 60},
+		{"in less than a minute", 50 * sec, 3 * sec, true, 30_000, 30_000, 0},
+	} {
+		dir := t.TempDir()
+		m := testManifest(t)
+		m.Faults, m.Objectives = nil, []Objective{{Name: "all", TargetPPM: 900_000}}
+		r, err := Create(dir, m, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const first = 5 * sec
+		r.Event(chaos.Event{At: first, Kind: chaos.KindPhase, Name: "measure"})
+		message := uint64(0)
+		for at := time.Duration(0); at < row.length; at += 10 * ms {
+			lag := 100 * time.Microsecond
+			if at >= row.stall && at < row.stall+sec {
+				lag = 30 * ms
+			}
+			s := op(message, reference.Route, uint8(routing.Local), sql1, first+at, 50*ms)
+			s.Attempts[0].Dispatched = s.Intended + lag
+			r.Record(&s)
+			message++
+		}
+		if row.drained {
+			r.Event(chaos.Event{At: first + row.length, Kind: chaos.KindPhase, Name: "drain"})
+		}
+		if err := r.Close(EndOfRun{At: first + row.length, Reason: Completed}); err != nil {
+			t.Fatal(err)
+		}
+		run := mustJudge(t, dir)
+		g := run.Generator
+		if !near(*g.LagP999US, row.whole) || !near(*g.LagMinuteP999US, row.minute) || *g.LagMinuteFromUS != (5+row.from)*million {
+			t.Errorf("%s: lag is %d µs, in the worst minute %d µs, from %d µs on", row.sentence, *g.LagP999US, *g.LagMinuteP999US, *g.LagMinuteFromUS)
+		}
+		if row.whole < row.minute {
+			want := fmt.Sprintf("the generator fell behind for a while: in the minute from %d s on, 99.9 %% of messages began within ", 5+row.from)
+			if run.Verdict != Inconclusive || !strings.HasPrefix(run.Reasons[0], want) {
+				t.Errorf("%s: %s, %q", row.sentence, run.Verdict, run.Reasons)
+			}
+		}
+	}
+}
+
+// near allows for three significant digits.
+func near(got, want int64) bool { return got >= want && got <= want+want/1000 }
+
+func TestNoiseIsOfTheLoad(t *testing.T) {
+	dir := t.TempDir()
+	m := testManifest(t)
+	r, err := Create(dir, m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Event(chaos.Event{At: 0, Kind: chaos.KindPhase, Name: "measure"})
+	r.Event(chaos.Event{At: 150 * sec, Kind: chaos.KindPhase, Name: "drain"})
+	steal, machine := int64(500_000_000), int64(900_000_000) // since the machine's start
+	for at := -2 * sec; at < 200*sec; at += sec {
+		n := Noise{SchedP999US: 10, GCPauseMaxUS: 20, ClockStepUS: 1}
+		switch {
+		case at <= 0 || at > 151*sec:
+			n = Noise{SchedP999US: 9000, GCPauseMaxUS: 9000, ClockStepUS: 9000}
+			steal += 1_000_000
+		case at > 60*sec && at <= 120*sec: // the first half of the last minute, which has 30 s more
+			steal += 90_000
+		case at == 30*sec:
+			n.SchedP999US, n.GCPauseMaxUS, n.ClockStepUS = 11, 21, -31
+		}
+		machine += 2_000_000
+		n.StealUS, n.MachineUS = steal, machine
+		r.Counter(CounterRow{AtUS: at.Microseconds(), Noise: &n})
+	}
+	if err := r.Close(EndOfRun{At: 201 * sec, Reason: Completed}); err != nil {
+		t.Fatal(err)
+	}
+	g := mustJudge(t, dir).Generator
+	if *g.SchedP999US != 11 || *g.GCPauseMaxUS != 21 || *g.ClockStepUS != 31 {
+		t.Errorf("noise is %d, %d, %d; want 11, 21, 31", *g.SchedP999US, *g.GCPauseMaxUS, *g.ClockStepUS)
+	}
+	// 60 s with 90 ms of 2 s each, in 91 s: the row after the load's end counts.
+	if g.Steal.String() != "0.029670" || *g.StealFromUS != 60*million {
+		t.Errorf("steal is %s from %d µs on", g.Steal, *g.StealFromUS)
 	}
 }

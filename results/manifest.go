@@ -73,7 +73,12 @@ type PlannedFault struct {
 	AtUS   int64  `json:"at_us"`  // earliest time of its injection, since the anchor
 }
 
-// Bounds are limits of the generator's own noise. Zero means no limit.
+// Bounds are limits of the generator's own noise: a run past one of them says
+// nothing about the cluster. Zero means no limit.
 type Bounds struct {
-	LagP999US int64 `json:"lag_p999_us"` // dispatch lag, 99.9th percentile
+	LagP999US   int64 `json:"lag_p999_us"`             // dispatch lag, 99.9th percentile, of the run and of each minute
+	SchedP999US int64 `json:"sched_p999_us,omitempty"` // wait of goroutines for a processor, 99.9th percentile, of each second
+	GCPauseUS   int64 `json:"gc_pause_us,omitempty"`   // each stop-the-world pause
+	StealPPM    int64 `json:"steal_ppm,omitempty"`     // share of the processors' time that the host kept back, of each minute
+	ClockStepUS int64 `json:"clock_step_us,omitempty"` // wall clock against monotonic clock, each second
 }

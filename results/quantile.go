@@ -47,10 +47,11 @@ func (l *latencies) add(d time.Duration) {
 		l.overflow++
 		return
 	}
-	if l.counts == nil {
-		l.counts = make([]int64, bucketOf(maxLatencyUS)+1)
+	bucket := bucketOf(us)
+	if more := bucket + 1 - len(l.counts); more > 0 {
+		l.counts = append(l.counts, make([]int64, more)...)
 	}
-	l.counts[bucketOf(us)]++
+	l.counts[bucket]++
 }
 
 // quantile returns the smallest latency, to three digits and rounded up, that

@@ -34,7 +34,19 @@ type CounterRow struct {
 	GCPauseTotalUS int64 `json:"gc_pause_total_us"` // stop-the-world pauses
 	CPUUS          int64 `json:"cpu_us"`            // user and system time of this process
 
-	Nodes map[string]NodeUsage `json:"nodes,omitempty"` // running nodes of the target, by name
+	Nodes  map[string]NodeUsage `json:"nodes,omitempty"` // running nodes of the target, by name
+	*Noise                      // nil where the generator did not watch for it
+}
+
+// Noise is what delays ops and is not the target's doing. The first three tell
+// of the time since the row before; the other two count up from the machine's
+// start.
+type Noise struct {
+	SchedP999US  int64 `json:"sched_p999_us"`   // 99.9 % of the goroutines that became ready ran within it
+	GCPauseMaxUS int64 `json:"gc_pause_max_us"` // longest stop-the-world pause for the garbage collector
+	ClockStepUS  int64 `json:"clock_step_us"`   // by how much the wall clock gained on the monotonic one
+	StealUS      int64 `json:"steal_us"`        // time that a virtual machine's host kept its processors back
+	MachineUS    int64 `json:"machine_us"`      // time of all processors, whatever they did
 }
 
 // NodeUsage is what a node of the target has used.

@@ -190,10 +190,19 @@ type ErrorCount struct {
 	Attempts int64  `json:"attempts"`
 }
 
-// GeneratorResult is the generator's own noise.
+// GeneratorResult is the generator's own noise: the worst of the measured
+// window. A minute is one of the window's; the last one has what is left after
+// whole minutes.
 type GeneratorResult struct {
-	LagP999US  *int64   `json:"lag_p999_us"`   // null without a first op
-	CPUUSPerOp *Decimal `json:"cpu_us_per_op"` // null without two rows of counters
+	LagP999US       *int64   `json:"lag_p999_us"`        // of the whole run; null without a first op
+	LagMinuteP999US *int64   `json:"lag_minute_p999_us"` // of the minute in which it was largest
+	LagMinuteFromUS *int64   `json:"lag_minute_from_us"` // when that began
+	SchedP999US     *int64   `json:"sched_p999_us"`      // of the worst second; null, as all that follow, without rows of counters that tell
+	GCPauseMaxUS    *int64   `json:"gc_pause_max_us"`    // the longest one
+	ClockStepUS     *int64   `json:"clock_step_us"`      // the largest one, either way
+	Steal           *Decimal `json:"steal"`              // share of the worst minute
+	StealFromUS     *int64   `json:"steal_from_us"`      // when that began
+	CPUUSPerOp      *Decimal `json:"cpu_us_per_op"`      // null without two rows of counters
 }
 
 // Write writes run.json: the same bytes for the same run.

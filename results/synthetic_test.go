@@ -131,7 +131,9 @@ func twoKills(t testing.TB, dir string, m Manifest, end EndOfRun) {
 			s := op(message, reference.SetPreference, uint8(preferences.Saved), sql2, at+8*ms, 3*ms)
 			s.Client = 1
 			r.Record(&s)
-			r.Counter(CounterRow{AtUS: at.Microseconds(), Completed: int64(message), CPUUS: 40 * int64(message)})
+			n := int64(at / sec)
+			noise := Noise{SchedP999US: 120 + n, GCPauseMaxUS: 300 - n, ClockStepUS: -n, StealUS: 1000 * n, MachineUS: 2_000_000 * n}
+			r.Counter(CounterRow{AtUS: at.Microseconds(), Completed: int64(message), CPUUS: 40 * int64(message), Noise: &noise})
 		}
 		message++
 	}

@@ -285,11 +285,16 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 	}
 	defer journal.Close()
 
+	sleeper, err := workload.NewPreciseSleeper()
+	if err != nil {
+		return err
+	}
+	defer sleeper.Close()
 	ledger := newLedger()
 	replay := &workload.Replay{
 		Trace: p.Trace, Clients: p.Clients, Target: target, Recorder: sinks, Ledger: ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
-		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout,
+		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout, Sleeper: sleeper,
 		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
 	}
 	runner := &chaos.Runner{
@@ -353,6 +358,7 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 // everySecond writes the generator's counters and tells how the run goes, until
 // ctx ends.
 func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target *cluster.Cluster, anchor time.Time, fail context.CancelCauseFunc) {
+	self := newSelfWatch(anchor)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -368,6 +374,7 @@ func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.R
 			}
 		}
 		row := counterRow(at, stats)
+		self.fill(&row)
 		row.Nodes = nodeUsage(ctx, target)
 		s.Counter(row)
 		if err := s.Err(); err != nil {
@@ -389,12 +396,9 @@ func nodeUsage(ctx context.Context, target *cluster.Cluster) map[string]results.
 }
 
 func counterRow(at time.Duration, stats workload.Stats) results.CounterRow {
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
 	row := results.CounterRow{
 		AtUS: at.Microseconds(), Offered: stats.Offered, InFlight: stats.InFlight(),
-		Goroutines: int64(runtime.NumGoroutine()), HeapBytes: int64(memory.HeapAlloc),
-		GCPauseTotalUS: int64(memory.PauseTotalNs / 1000),
+		Goroutines: int64(runtime.NumGoroutine()),
 	}
 	for _, n := range stats.Ops {
 		row.Completed += n

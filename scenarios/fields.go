@@ -37,7 +37,7 @@ func (s *Scenario) fields() object {
 			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
 				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
 		{key: "bounds", value: s.Bounds.fields(),
-			doc: "Limits of the generator."},
+			doc: "Limits of the generator. A run that passes one of the first five is inconclusive."},
 	}
 }
 
@@ -101,10 +101,10 @@ func (c *ClientSpec) fields() object {
 		{key: "name", value: nameValue(&c.Name), required: true, doc: "Unique among the clients."},
 		{key: "kind", value: oneOf(&c.Kind, MTA, Webmail), required: true, doc: "An MTA asks for messages, a webmail machine for its users' actions, and for the staff's jobs on accounts."},
 		{key: "nodes", value: namesValue(&c.Nodes, 1, 48, "SQL nodes", nodeNameValue), fallback: "all SQL nodes, those on the host that is called as the client first", doc: "The SQL nodes that it asks, the preferred one first."},
-		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, or one that is kept until it breaks."},
+		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, as Exim makes it, or one that is kept until it breaks."},
 		{key: "connect_timeout", value: durationValue(&c.ConnectTimeout, time.Millisecond, 5*time.Minute), doc: "Until the node has greeted and let the client in."},
-		{key: "read_timeout", value: durationValue(&c.ReadTimeout, time.Millisecond, 5*time.Minute), doc: "Until a node that is asked must have answered."},
-		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included."},
+		{key: "read_timeout", value: orNone(&c.ReadTimeout, durationValue(&c.ReadTimeout, time.Millisecond, 5*time.Minute)), doc: "Until a node that is asked must have answered. Exim has none."},
+		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included. Exim has one for each node."},
 		{key: "backoff", value: orNone(&c.Backoff, durationValue(&c.Backoff, time.Millisecond, time.Minute)), doc: "Pause before the second round over `nodes`; it doubles with each further round."},
 		{key: "greylist_fallback", value: oneOf(&c.GreylistFallback, Defer, Accept), doc: "What an MTA does with a recipient when the database does not say whether to greylist it. Of no effect on webmail."},
 	}
@@ -134,8 +134,15 @@ func (o *ObjectiveSpec) fields() object {
 }
 
 func (b *Bounds) fields() object {
+	bound := func(p *time.Duration) value {
+		return orNone(p, durationValue(p, time.Microsecond, time.Minute))
+	}
 	return object{
-		{key: "lag_p999", value: orNone(&b.LagP999, durationValue(&b.LagP999, time.Microsecond, time.Minute)), doc: "Dispatch lag of the generator, 99.9th percentile. A run past it is inconclusive."},
+		{key: "lag_p999", value: bound(&b.LagP999), doc: "Dispatch lag of the generator, 99.9th percentile: of all messages, and of those of each minute."},
+		{key: "sched_p999", value: bound(&b.SchedP999), doc: "How long the generator's goroutines wait for a processor, 99.9th percentile, of each second."},
+		{key: "gc_pause", value: bound(&b.GCPause), doc: "Longest pause of the generator for its garbage collector."},
+		{key: "steal", value: orNone(&b.StealPPM, percentageValue(&b.StealPPM)), doc: "Share of the processors' time that the host of a virtual machine keeps back, of each minute."},
+		{key: "clock_step", value: bound(&b.ClockStep), doc: "By how much the wall clock may move against the monotonic one within a second."},
 		{key: "in_flight", value: integerValue(&b.InFlight, 1, 1_000_000), doc: "Messages, webmail actions and account jobs that may be under way at one time."},
 		{key: "overflow", value: oneOf(&b.Overflow, OverflowWait, OverflowPutOff, OverflowDrop), doc: "What becomes of one that comes when as many are under way: `wait` holds it back and all after it, and shows the wait as queue latency; `put-off` answers a message as an MTA does whose limit of connections is reached, so that the peer comes back by its schedule, and leaves out what is no message; `drop` leaves it out. All are counted in the report."},
 	}

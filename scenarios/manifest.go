@@ -29,7 +29,10 @@ func (p *Plan) manifest(runID string) results.Manifest {
 		},
 		PlanSHA256: p.Faults.SHA256(),
 		Objectives: s.Objectives(),
-		Bounds:     results.Bounds{LagP999US: s.Bounds.LagP999.Microseconds()},
+		Bounds: results.Bounds{
+			LagP999US: s.Bounds.LagP999.Microseconds(), SchedP999US: s.Bounds.SchedP999.Microseconds(), GCPauseUS: s.Bounds.GCPause.Microseconds(),
+			StealPPM: s.Bounds.StealPPM, ClockStepUS: s.Bounds.ClockStep.Microseconds(),
+		},
 	}
 	for _, spec := range s.Clients {
 		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes})

@@ -110,6 +110,8 @@ var badInputs = []struct {
 		text: least + "objectives:\n  - {name: a, target: 100.1%}\n", first: `peak.yaml:4:23: objectives[0].target: must be a percentage such as 99.9%, from 0.0001% to 100%, not "100.1%"`},
 	{what: "a percentage without its sign",
 		text: least + "objectives:\n  - {name: a, target: 99.9}\n", first: `peak.yaml:4:23: objectives[0].target: must be a percentage such as 99.9%, from 0.0001% to 100%, not 99.9`},
+	{what: "a bound on stolen time that is no percentage",
+		text: least + "bounds: {steal: 50ms, clock_step: 0s}\n", first: `peak.yaml:3:17: bounds.steal: must be a percentage such as 99.9%, from 0.0001% to 100%, or none, not "50ms"`},
 	{what: "two objectives of one name",
 		text: least + "objectives:\n  - {name: a, target: 99%}\n  - {name: a, target: 98%}\n", first: `peak.yaml:5:12: objectives[1].name: "a" is already the name of objectives[0]`},
 	{what: "a key without a value",
@@ -231,9 +233,9 @@ var goodInputs = map[string]string{
 	"only what is required": least,
 	"none wherever it may stand": least + `
 topology: {limits: {data: {cpus: none, memory: none}}}
-clients: [{name: a, kind: mta, backoff: none}]
+clients: [{name: a, kind: mta, backoff: none, read_timeout: none}]
 objectives: [{name: a, target: 100%, within: none, degraded: good}]
-bounds: {lag_p999: none}
+bounds: {lag_p999: none, sched_p999: none, gc_pause: none, steal: none, clock_step: none}
 `,
 	"texts that need quotes": `
 name: t

@@ -112,7 +112,7 @@ type ClientSpec struct {
 	Nodes            []string // names of SQL nodes, the preferred one first
 	Connections      Connections
 	ConnectTimeout   time.Duration // until the node has greeted and let the client in
-	ReadTimeout      time.Duration // until a node that is asked must have answered
+	ReadTimeout      time.Duration // until a node that is asked must have answered; 0 for no limit
 	Attempts         int           // statements that one op may take, the first included; 1 to 10
 	Backoff          time.Duration // pause before the second round over Nodes, doubled for each further one; 0 for none
 	GreylistFallback GreylistFallback
@@ -157,12 +157,16 @@ const (
 	DegradedGood Degraded = "good"
 )
 
-// Bounds are limits of the generator. A run that passes LagP999 says nothing
-// about the cluster and is inconclusive.
+// Bounds are limits of the generator. A run that passes one of them, but the last
+// two, says nothing about the cluster and is inconclusive.
 type Bounds struct {
-	LagP999  time.Duration // dispatch lag, 99.9th percentile; 0 for no limit
-	InFlight int           // sessions under way at one time, at most
-	Overflow Overflow
+	LagP999   time.Duration // dispatch lag, 99.9th percentile; 0 for no limit, here and below
+	SchedP999 time.Duration // wait of goroutines for a processor, 99.9th percentile of each second
+	GCPause   time.Duration // each pause for the garbage collector
+	StealPPM  int64         // share of the processors' time that a virtual machine's host keeps back, of each minute
+	ClockStep time.Duration // wall clock against monotonic clock, within a second
+	InFlight  int           // sessions under way at one time, at most
+	Overflow  Overflow
 }
 
 // Overflow is what becomes of a session that finds InFlight others under way.
@@ -264,7 +268,10 @@ func defaults() *Scenario {
 		ObjectiveSpecs: []ObjectiveSpec{{
 			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad,
 		}},
-		Bounds: Bounds{LagP999: 50 * time.Millisecond, InFlight: 4096, Overflow: OverflowWait},
+		Bounds: Bounds{
+			LagP999: 50 * time.Millisecond, SchedP999: 50 * time.Millisecond, GCPause: 50 * time.Millisecond,
+			StealPPM: 100_000, ClockStep: 100 * time.Millisecond, InFlight: 4096, Overflow: OverflowWait,
+		},
 	}
 }
 

@@ -190,7 +190,7 @@ func instantValue(p, load *time.Duration) value {
 const million = 1_000_000
 
 // percentageValue is a share above 0, in millionths.
-func percentageValue(p *int64) value { return strictyaml.Percentage(p, 1) }
+func percentageValue(p *int64) strictyaml.Scalar { return strictyaml.Percentage(p, 1) }
 
 // processorsValue is a number of processors, in thousandths.
 func processorsValue(p *int) value {

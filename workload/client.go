@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"slices"
 	"sync"
@@ -29,7 +30,9 @@ const (
 	// PerMessage is Exim's: a process connects when it first asks, keeps what it
 	// opened, and closes all when it ends. One process receives a message and
 	// another delivers it. It remembers nothing of dead servers: each op tries
-	// the preferred node first.
+	// the preferred node first. But a session that was lost is kept as well, so
+	// that the process does not reach its node again. Whatever the error, the
+	// next node is asked. TestEximsHabit sets it beside Exim.
 	PerMessage Habit = iota + 1
 	// Persistent keeps idle sessions in a pool without bound and takes the one
 	// used last. A node that refused a connection is passed over for
@@ -40,7 +43,9 @@ const (
 // Policy is what a client does about slow and failing nodes.
 type Policy struct {
 	ConnectTimeout time.Duration // for a session to be open; above 0
-	ReadTimeout    time.Duration // for an answer; above 0
+	// ReadTimeout is for an answer; 0 for none, as Exim has it: its MySQL library
+	// knows none (reference/exim/README.md).
+	ReadTimeout time.Duration
 	// Attempts is how many attempts an op has, the first included, over the
 	// list of nodes and around; 1 to 100. Exim has one for each node.
 	Attempts int
@@ -78,7 +83,7 @@ func (c Client) Validate() error {
 		{len(c.Nodes) > 0 && !slices.Contains(c.Nodes, 0), "Nodes", "must name at least one SQL node by its node id", c.Nodes},
 		{c.Habit == PerMessage || c.Habit == Persistent, "Habit", "must be PerMessage (1) or Persistent (2)", c.Habit},
 		{p.ConnectTimeout > 0, "Policy.ConnectTimeout", "must be above 0", p.ConnectTimeout},
-		{p.ReadTimeout > 0, "Policy.ReadTimeout", "must be above 0", p.ReadTimeout},
+		{p.ReadTimeout >= 0, "Policy.ReadTimeout", "must not be negative", p.ReadTimeout},
 		{p.Attempts >= 1 && p.Attempts <= 100, "Policy.Attempts", "must be 1 to 100", p.Attempts},
 		{p.Backoff >= 0, "Policy.Backoff", "must not be negative", p.Backoff},
 		{p.Avoid >= 0, "Policy.Avoid", "must not be negative", p.Avoid},
@@ -102,6 +107,8 @@ type machine struct {
 	target Connector
 	anchor time.Time
 
+	sleeper Sleeper // between rounds over the nodes, and for the time of an op
+
 	mu      sync.Mutex
 	idle    []held                        // Persistent: sessions that nobody uses, the last used last
 	refused map[topology.ID]time.Duration // Persistent: when a node last refused a connection
@@ -110,11 +117,11 @@ type machine struct {
 // held is an open session.
 type held struct {
 	node    topology.ID
-	session reference.Session
+	session reference.Session // nil when it was lost and is to stay so
 }
 
 func newMachine(c Client, index int, target Connector, anchor time.Time) *machine {
-	return &machine{Client: c, index: uint8(index), target: target, anchor: anchor, refused: map[topology.ID]time.Duration{}}
+	return &machine{Client: c, index: uint8(index), target: target, anchor: anchor, sleeper: timers{}, refused: map[topology.ID]time.Duration{}}
 }
 
 func (m *machine) now() time.Duration { return time.Since(m.anchor) }
@@ -183,21 +190,24 @@ type process struct {
 // reach returns the process's session with node, opening one if need be.
 func (p *process) reach(ctx context.Context, node topology.ID) (reference.Session, ndberr.Result) {
 	for _, h := range p.open {
+		if h.node == node && h.session == nil {
+			return nil, ndberr.Classify(driver.ErrBadConn) // nothing was sent
+		}
 		if h.node == node {
 			return h.session, ndberr.Result{}
 		}
 	}
 	s := p.takeIdle(node)
 	if s == nil {
-		connecting, cancel := context.WithTimeout(ctx, p.Policy.ConnectTimeout)
-		opened, err := p.target.Connect(connecting, node, reference.ConnectOptions{
-			Dial:           p.Dial,
-			ConnectTimeout: p.Policy.ConnectTimeout,
+		options := reference.ConnectOptions{Dial: p.Dial, ConnectTimeout: p.Policy.ConnectTimeout}
+		if p.Policy.ReadTimeout > 0 {
 			// The context ends an attempt in time and is told apart from a lost
 			// connection; the session's own bound is for a driver that does not
 			// heed contexts.
-			ReadTimeout: p.Policy.ReadTimeout + time.Second,
-		})
+			options.ReadTimeout = p.Policy.ReadTimeout + time.Second
+		}
+		connecting, cancel := context.WithTimeout(ctx, p.Policy.ConnectTimeout)
+		opened, err := p.target.Connect(connecting, node, options)
 		cancel()
 		if err != nil {
 			if p.Habit == Persistent && ctx.Err() == nil {
@@ -211,13 +221,15 @@ func (p *process) reach(ctx context.Context, node topology.ID) (reference.Sessio
 	return s, ndberr.Result{}
 }
 
-// drop closes the session with node.
+// drop closes the session with node, which there is.
 func (p *process) drop(node topology.ID) {
 	i := slices.IndexFunc(p.open, func(h held) bool { return h.node == node })
-	if i >= 0 {
-		_ = p.open[i].session.Close() // given up either way
-		p.open = slices.Delete(p.open, i, i+1)
+	_ = p.open[i].session.Close() // given up either way
+	if p.Habit == PerMessage {
+		p.open[i].session = nil
+		return
 	}
+	p.open = slices.Delete(p.open, i, i+1)
 }
 
 // end ends the process: it closes its sessions, or gives them back.
@@ -228,7 +240,9 @@ func (p *process) end() {
 		p.mu.Unlock()
 	} else {
 		for _, h := range p.open {
-			_ = h.session.Close() // given up either way
+			if h.session != nil {
+				_ = h.session.Close() // given up either way
+			}
 		}
 	}
 	p.open = p.open[:0]
@@ -244,7 +258,7 @@ func (p *process) do(ctx context.Context, op reference.Operation, ask question) 
 	order, pause := p.order(), p.Policy.Backoff
 	for n := range p.Policy.Attempts {
 		if n > 0 && n%len(order) == 0 {
-			sleep(ctx, pause)
+			p.sleeper.Sleep(ctx, pause)
 			pause = min(2*pause, maxBackoff)
 		}
 		if n > 0 && ctx.Err() != nil {
@@ -260,7 +274,7 @@ func (p *process) do(ctx context.Context, op reference.Operation, ask question) 
 			break
 		}
 		verdict = 0
-		if next == giveUp {
+		if next == giveUp && p.Habit != PerMessage {
 			break
 		}
 	}
@@ -272,9 +286,12 @@ func (p *process) attempt(ctx context.Context, node topology.ID, ask question) (
 	if s == nil {
 		return 0, failed
 	}
-	asking, cancel := context.WithTimeout(ctx, p.Policy.ReadTimeout)
-	defer cancel()
-	verdict, err := ask(asking, s)
+	if p.Policy.ReadTimeout > 0 {
+		asking, cancel := context.WithTimeout(ctx, p.Policy.ReadTimeout)
+		defer cancel()
+		ctx = asking
+	}
+	verdict, err := ask(ctx, s)
 	result := ndberr.Classify(err)
 	if !result.OK() && mustClose(result) {
 		p.drop(node)
@@ -337,21 +354,3 @@ func conclude(op reference.Operation, attempts []Attempt, failOpen bool) Outcome
 }
 
 func mayHaveBeen(a Attempt) bool { return a.Result.Effect == ndberr.MayHaveBeen }
-
-// sleep waits for d or until ctx ends, and says whether it was d. On an idle
-// Linux machine Go's timers fire up to 1 ms late, for epoll waits in whole
-// milliseconds. Spinning would hide that at the cost of processor time that the
-// system under test may need; samples show it as queue latency.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -62,7 +62,7 @@ const (
 	changeStep = 2 * time.Second
 )
 
-// Replay performs a trace in open loop. All fields must be set but Ledger.
+// Replay performs a trace in open loop. All fields must be set but Ledger and Sleeper.
 type Replay struct {
 	Trace    Source
 	Clients  []Client // samples name them by index; 1 to 255
@@ -86,7 +86,8 @@ type Replay struct {
 	// Drain is how long the sessions under way may go on when the trace or the
 	// context has ended, before they are cut short; above 0. An op that is cut
 	// short is recorded as what it then is: Failed, Degraded or Unknown.
-	Drain time.Duration
+	Drain   time.Duration
+	Sleeper Sleeper // by what it waits for the time of an op; nil for Go's timers, up to 1 ms late
 
 	pending  tries
 	counters counters
@@ -224,6 +225,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	machines := map[Kind][]*machine{}
 	for i, c := range r.Clients {
 		m := newMachine(c, i, r.Target, r.Anchor)
+		m.sleeper = r.sleeper()
 		defer m.closeIdle()
 		machines[c.Kind] = append(machines[c.Kind], m)
 	}
@@ -244,7 +246,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 		}
 	}
 	pacer := pacer{
-		items: r.ahead(pacing), tries: &r.pending, due: r.intended, now: func() time.Duration { return time.Since(r.Anchor) },
+		items: r.ahead(pacing), tries: &r.pending, due: r.intended, now: func() time.Duration { return time.Since(r.Anchor) }, sleep: r.sleeper().Sleep,
 		over: func() bool { return r.counters.ended.Load() == r.counters.started.Load() },
 	}
 	first := int64(0) // sessions of the trace that were offered and settled
@@ -421,7 +423,7 @@ type session struct {
 // it. asked is false if ctx ended before it could be asked.
 func (s *session) op(ctx context.Context, offset time.Duration, recipient int, op reference.Operation, ask question) (verdict uint8, outcome Outcome, asked bool) {
 	intended := s.intended + offset
-	if !sleep(ctx, intended-s.now()) {
+	if !s.sleeper.Sleep(ctx, intended-s.now()) {
 		return 0, 0, false
 	}
 	verdict, outcome = s.do(ctx, op, ask)

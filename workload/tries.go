@@ -108,8 +108,9 @@ type pacer struct {
 	over func() bool
 	// due is the wall time of a virtual time, and now the present one, since the
 	// anchor.
-	due func(at time.Duration) time.Duration
-	now func() time.Duration
+	due   func(at time.Duration) time.Duration
+	now   func() time.Duration
+	sleep func(context.Context, time.Duration) bool
 }
 
 // next waits until something is due. ok is false at the end, and when ctx ends.
@@ -128,7 +129,7 @@ func (p *pacer) next(ctx context.Context) (item Item, ok bool) {
 		over := p.over() // before the tries are looked at: a session adds its own before it ends
 		try := p.tries.first()
 		if p.head == nil && try == nil {
-			if over || !sleep(ctx, glance) {
+			if over || !p.sleep(ctx, glance) {
 				return Item{}, false
 			}
 			continue
@@ -141,11 +142,11 @@ func (p *pacer) next(ctx context.Context) (item Item, ok bool) {
 			at = try.At
 		}
 		if wait := p.due(at) - p.now(); wait > glance {
-			if !sleep(ctx, glance) {
+			if !p.sleep(ctx, glance) {
 				return Item{}, false
 			}
 			continue
-		} else if !sleep(ctx, wait) {
+		} else if !p.sleep(ctx, wait) {
 			return Item{}, false
 		}
 		if fromTrace {

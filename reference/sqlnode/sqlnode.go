@@ -8,6 +8,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -48,7 +49,19 @@ func open(ctx context.Context, node topology.Node, address string, account Accou
 	// Not through database/sql: it would try up to three times where the driver
 	// returns driver.ErrBadConn, as it does for a connection lost during the
 	// greeting.
-	connection, err := connect(ctx, config(address, account, o.Dial))
+	dial := o.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	var l *link
+	connection, err := connect(ctx, config(address, account, func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		l = &link{Conn: c}
+		return l, nil
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +71,7 @@ func open(ctx context.Context, node topology.Node, address string, account Accou
 		return nil, errors.Join(err, connection.Close(), db.Close())
 	}
 	return &session{
-		node: node.Name, db: db, conn: conn, readTimeout: o.ReadTimeout,
+		node: node.Name, db: db, conn: conn, link: l, readTimeout: o.ReadTimeout,
 		router:  routing.SQL{DB: conn},
 		checker: greylist.SQL{DB: conn},
 		store:   preferences.SQL{DB: conn},
@@ -88,62 +101,59 @@ func config(address string, account Account, dial reference.DialFunc) *mysql.Con
 	return c
 }
 
-// session bounds operations by a context: the driver's own read time-out would
-// look like a broken connection (mysql.ErrInvalidConn).
 type session struct {
 	node        string
 	db          *sql.DB
 	conn        *sql.Conn
+	link        *link
 	readTimeout time.Duration
 	router      routing.SQL
 	checker     greylist.SQL
 	store       preferences.SQL
 }
 
-func (s *session) Route(ctx context.Context, address string) (routing.Answer, error) {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	answer, err := s.router.Route(ctx, address)
-	return answer, s.named(err)
+func (s *session) Route(ctx context.Context, address string) (answer routing.Answer, err error) {
+	err = s.ask(ctx, func(ctx context.Context) error { answer, err = s.router.Route(ctx, address); return err })
+	return answer, err
 }
 
-func (s *session) Check(ctx context.Context, r greylist.Request) (greylist.Answer, error) {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	answer, err := s.checker.Check(ctx, r)
-	return answer, s.named(err)
+func (s *session) Check(ctx context.Context, r greylist.Request) (answer greylist.Answer, err error) {
+	err = s.ask(ctx, func(ctx context.Context) error { answer, err = s.checker.Check(ctx, r); return err })
+	return answer, err
 }
 
-func (s *session) Read(ctx context.Context, user string) (map[string]string, error) {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	preferences, err := s.store.Read(ctx, user)
-	return preferences, s.named(err)
+func (s *session) Read(ctx context.Context, user string) (preferences map[string]string, err error) {
+	err = s.ask(ctx, func(ctx context.Context) error { preferences, err = s.store.Read(ctx, user); return err })
+	return preferences, err
 }
 
 func (s *session) Set(ctx context.Context, user, key, value string) error {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	return s.named(s.store.Set(ctx, user, key, value))
+	return s.ask(ctx, func(ctx context.Context) error { return s.store.Set(ctx, user, key, value) })
 }
 
 func (s *session) Delete(ctx context.Context, user, key string) error {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	return s.named(s.store.Delete(ctx, user, key))
+	return s.ask(ctx, func(ctx context.Context) error { return s.store.Delete(ctx, user, key) })
 }
 
 func (s *session) Change(ctx context.Context, c accounts.Change) error {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	return s.named(accounts.NewSQL(s.conn).Change(ctx, c))
+	return s.ask(ctx, func(ctx context.Context) error { return accounts.NewSQL(s.conn).Change(ctx, c) })
 }
 
-func (s *session) Account(ctx context.Context, login string) (accounts.Account, error) {
-	ctx, cancel := bound(ctx, s.readTimeout)
-	defer cancel()
-	account, err := accounts.NewSQL(s.conn).Account(ctx, login)
-	return account, s.named(err)
+func (s *session) Account(ctx context.Context, login string) (account accounts.Account, err error) {
+	err = s.ask(ctx, func(ctx context.Context) error {
+		account, err = accounts.NewSQL(s.conn).Account(ctx, login)
+		return err
+	})
+	return account, err
+}
+
+// ask bounds an operation and adds the node to its error.
+func (s *session) ask(ctx context.Context, operation func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return s.named(err) // nothing was sent, and the connection is as good as before
+	}
+	asking, end := s.link.begin(ctx, s.readTimeout)
+	return s.named(end(operation(asking)))
 }
 
 // named adds the node to an error.

@@ -340,13 +340,6 @@ func rest(run *results.Run) section {
 		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
 			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
 	}
-	lag, cpu := "not known", "not known"
-	if run.Generator.LagP999US != nil {
-		lag = "99.9 % of messages began within " + micros(*run.Generator.LagP999US) + " of their time"
-	}
-	if run.Generator.CPUUSPerOp != nil {
-		cpu = tenth(run.Generator.CPUUSPerOp) + " µs an op"
-	}
 	notes := []string{ledger}
 	wrong := int64(0)
 	for _, p := range run.Paths {
@@ -372,8 +365,32 @@ func rest(run *results.Run) section {
 	if run.Speed > 1 {
 		notes = append(notes, fmt.Sprintf("The mail system's time ran %s times faster than the clock; faults, time-outs and latencies kept to the clock, so that a second of outage met %[1]s seconds of mail.", count(int64(run.Speed))))
 	}
+	notes = append(notes, generator(run.Generator)...)
 	return section{title: "Run", notes: append(notes,
-		"Generator's lag: "+lag+"; its CPU time: "+cpu+".",
 		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
 	)}
+}
+
+// generator says in one or two notes how far the generator was from an ideal one.
+func generator(g results.GeneratorResult) []string {
+	lag, cpu := "not known", "not known"
+	if g.LagP999US != nil {
+		lag = "99.9 % of messages began within " + micros(*g.LagP999US) + " of their time"
+		if g.LagMinuteP999US != nil {
+			lag += ", " + micros(*g.LagMinuteP999US) + " in the worst minute"
+		}
+	}
+	if g.CPUUSPerOp != nil {
+		cpu = tenth(g.CPUUSPerOp) + " µs an op"
+	}
+	notes := []string{"Generator's lag: " + lag + "; its CPU time: " + cpu + "."}
+	if g.SchedP999US != nil {
+		stolen := ""
+		if g.Steal != nil {
+			stolen = "; of a minute, " + percent(g.Steal) + " kept back by the machine's host"
+		}
+		notes = append(notes, fmt.Sprintf("What disturbed it, at worst: 99.9 %% of a second's goroutines waited up to %s for a processor; a pause of %s for the garbage collector; a clock step of %s%s.",
+			micros(*g.SchedP999US), micros(*g.GCPauseMaxUS), micros(*g.ClockStepUS), stolen))
+	}
+	return notes
 }

@@ -223,7 +223,7 @@ func (o Object) Write() *Node {
 }
 
 // Percentage is a share in millionths, written with up to four decimals.
-func Percentage(p *int64, least int64) Value {
+func Percentage(p *int64, least int64) Scalar {
 	return Scalar{
 		What: fmt.Sprintf("a percentage such as 99.9%%, from %s%% to 100%%", FormatDecimal(least, 4)),
 		Parse: func(n *Node) bool {
