@@ -16,6 +16,7 @@ import (
 // Postfix's is 2 KiB.
 const (
 	maxLine    = 64 << 10
+	peekLength = 256
 	headLength = 4 << 10 // what is looked at to tell text from something else
 )
 
@@ -150,6 +151,16 @@ func (l *lineReader) next() (line []byte, long bool, err error) {
 		line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
 	}
 	return line, long, nil
+}
+
+// peek shows as much of the next line as a date needs, or nothing at the end. The
+// line that next returned is no longer valid.
+func (l *lineReader) peek() []byte {
+	head, _ := l.buffer.Peek(peekLength)
+	if end := bytes.IndexByte(head, '\n'); end >= 0 {
+		head = head[:end]
+	}
+	return head
 }
 
 func (l *lineReader) failed(err error) error {

@@ -152,11 +152,10 @@ func monthOf(b []byte) int {
 // Bounds of what the clock of a log may do, in microseconds.
 const (
 	second    = int64(time.Second / time.Microsecond)
-	outOfStep = 60 * second           // lines of several processes or hosts cross each other
-	oneHour   = 3600 * second         // what a clock is put back by in autumn
-	farAhead  = 24 * oneHour          // a date that leaps so far is looked at twice
-	halfYear  = 180 * 24 * oneHour    // so far back only a year can have ended
-	nextShift = 30 * 24 * oneHour     // clocks are not put back twice in a month
+	outOfStep = 60 * second       // lines of several processes or hosts cross each other
+	oneHour   = 3600 * second     // what a clock is put back by in autumn
+	farAhead  = 24 * oneHour      // a date that leaps so far is looked at twice
+	nextShift = 30 * 24 * oneHour // clocks are not put back twice in a month
 )
 
 // step is what a clock did to a time.
