@@ -309,7 +309,7 @@ func (i *Import) message(o *open, kept []told, number uint64, f fate, schedules 
 	}
 	m.Legitimate = f&fateAccepted != 0
 	if after, back := f.back(); back {
-		m.Schedule = schedules.of(after)
+		m.Schedule = schedules.of(after, m.Legitimate)
 	}
 	for at, r := range kept {
 		m.Recipients[at] = r.address
@@ -344,6 +344,7 @@ func distinct(recipients []string) []string {
 type scheduleGuess struct {
 	earliest, latest []time.Duration // of each schedule's first retry; none if it has none
 	has              []bool
+	names            []string
 }
 
 func newScheduleGuess() *scheduleGuess {
@@ -360,20 +361,22 @@ func newScheduleGuess() *scheduleGuess {
 				high, has = max(high, at), true
 			}
 		}
-		g.earliest, g.latest, g.has = append(g.earliest, low), append(g.latest, high), append(g.has, has)
+		g.earliest, g.latest = append(g.earliest, low), append(g.latest, high)
+		g.has, g.names = append(g.has, has), append(g.names, s.Name)
 	}
 	return g
 }
 
 // of is the index of the schedule; of several that fit the one whose first retry
-// is most certain.
-func (g *scheduleGuess) of(after time.Duration) uint8 {
+// is most certain. A spammer's is left out for what was accepted.
+func (g *scheduleGuess) of(after time.Duration, accepted bool) uint8 {
+	const exact = time.Duration(fateStep) * time.Microsecond
 	best, bestMiss, bestWidth := 0, time.Duration(-1), time.Duration(0)
 	for s, has := range g.has {
-		if !has {
+		if !has || accepted && g.names[s] == "spammer" {
 			continue
 		}
-		miss := max(g.earliest[s]-after, after-g.latest[s], 0)
+		miss := max(g.earliest[s]-after-exact, after-g.latest[s]-exact, 0)
 		width := g.latest[s] - g.earliest[s]
 		if bestMiss < 0 || miss < bestMiss || miss == bestMiss && width < bestWidth {
 			best, bestMiss, bestWidth = s, miss, width

@@ -198,8 +198,8 @@ func (s *source) astray() bool {
 	onward, back := s.clock, s.clock
 	onward.at(s.leap)
 	_, goesOn := onward.at(next)
-	at, returns := back.at(next)
-	return goesOn == stepBackwards && returns != stepBackwards && at-s.clock.last < farAhead
+	_, returns := back.at(next)
+	return goesOn == stepBackwards && returns != stepBackwards
 }
 
 // stampOf is the date that counts in a line: Exim's own where syslog has put

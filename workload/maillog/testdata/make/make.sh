@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes the sample logs with real programs: Debian's Exim, Postgrey, Postfix and
 # rsyslog. It runs as root in a container without a network that has them all
-# (the image of programs, and packages postfix and rsyslog); see README.md.
+# (the image of programs, and the packages postfix and rsyslog, which displace Exim: its
+# binary is copied back).
 # make.sh OUT writes the logs into OUT. All names are RFC 2606's, all addresses
 # are for documentation.
 set -eu
