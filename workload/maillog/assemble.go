@@ -124,8 +124,10 @@ type assembler struct {
 	triplets recent[sighting]
 	lines    recent[copied]
 
-	emit   func(*open)
-	counts assemblyCounts
+	emit     func(*open)
+	counts   assemblyCounts
+	programs uint8 // bits of Format: whose entries there were
+	alone    bool  // there are those of one program only, so that none tells what another has told
 }
 
 // assemblyCounts are what Report says of messages.
@@ -175,6 +177,7 @@ func (a *assembler) hash(client []byte, texts ...[]byte) uint64 {
 // add takes an entry of a file.
 func (a *assembler) add(e *entry, source int) {
 	a.advance(e.at)
+	a.programs |= 1 << e.program
 	switch e.kind {
 	case attempt:
 		if a.copy(e, source) {
@@ -282,6 +285,9 @@ func (a *assembler) attempt(e *entry) {
 
 // seen says whether another program has told of this recipient already.
 func (a *assembler) seen(o *open, at int64, program Format, outcome outcome, client, sender, recipient []byte) bool {
+	if a.alone {
+		return false
+	}
 	a.triplets.turn(at)
 	key := a.hash(client, sender, recipient)
 	bit := uint8(1) << program

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ func longLog(b testing.TB, format string) string {
 	}
 	for n := 0; lines < benchmarkLines; n++ {
 		at := start.Add(time.Duration(n) * time.Second / 46)
-		client := fmt.Sprintf("%d.%d.%d.%d", 1+n*7%200, n*13%256, n*31%256, n*17%256)
+		peer := n * 7919 % 300_000 // hosts, two of a network
+		client := fmt.Sprintf("10%d.%d.%d.%d", peer>>17, peer>>9&255, peer>>1&255, peer%250+1)
 		from, to := fmt.Sprintf("user%d@d%d.example", n*7919%500_000, n*31%4096), fmt.Sprintf("student%d@calmail.example", n*104729%70_000)
 		bsd, exim := at.Format("Jan _2 15:04:05"), at.Format("2006-01-02 15:04:05")
 		taken := n%10 == 0
@@ -64,8 +66,17 @@ func longLog(b testing.TB, format string) string {
 	return path
 }
 
+// processor is the time that this process has had on processors.
+func processor(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	assert.NilError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // BenchmarkImport reads a log of a million lines twice, as an import does, and
-// hands the messages on with pseudonyms. lines/s counts each line once.
+// hands the messages on with pseudonyms. Rates count each line once, and the time
+// of the processor, which is that of one core on a machine with nothing else to
+// do. Mail comes from 300,000 hosts in 150,000 networks.
 func BenchmarkImport(b *testing.B) {
 	for _, format := range []string{"postgrey", "exim", "postfix"} {
 		b.Run(format, func(b *testing.B) {
@@ -77,30 +88,30 @@ func BenchmarkImport(b *testing.B) {
 			var heap uint64
 			b.ReportAllocs()
 			for b.Loop() {
-				began := time.Now()
+				began := processor(b)
 				i, err := Open([]string{path}, Options{Year: 2026, Pseudonyms: NewPseudonyms(testKey, []string{"calmail.example"}, false)})
 				assert.NilError(b, err)
 				r, err := i.Scan(b.Context())
 				assert.NilError(b, err)
 				assert.Equal(b, r.Understood(), r.Lines)
-				scanned += time.Since(began)
-				began = time.Now()
+				scanned += processor(b) - began
+				began = processor(b)
 				n := int64(0)
 				for _, err := range i.Items(b.Context()) {
 					assert.NilError(b, err)
 					n++
 				}
 				assert.Equal(b, n, r.Messages)
-				messages += time.Since(began)
+				messages += processor(b) - began
 				var m runtime.MemStats
 				runtime.GC()
 				runtime.ReadMemStats(&m)
 				heap = max(heap, m.HeapAlloc)
 				assert.NilError(b, i.Close())
 			}
-			b.ReportMetric(float64(b.N)*benchmarkLines/scanned.Seconds(), "scan-lines/s")
-			b.ReportMetric(float64(b.N)*benchmarkLines/messages.Seconds(), "items-lines/s")
-			b.ReportMetric(float64(b.N)*benchmarkLines/(scanned+messages).Seconds(), "lines/s")
+			b.ReportMetric(float64(b.N)*benchmarkLines/scanned.Seconds(), "scan-lines/cpu-s")
+			b.ReportMetric(float64(b.N)*benchmarkLines/messages.Seconds(), "items-lines/cpu-s")
+			b.ReportMetric(float64(b.N)*benchmarkLines/(scanned+messages).Seconds(), "lines/cpu-s")
 			b.ReportMetric(float64(heap)/(1<<20), "heap-MiB")
 		})
 	}

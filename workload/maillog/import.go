@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"io"
 	"iter"
+	"math/bits"
 	"strings"
 	"time"
 
@@ -75,6 +76,8 @@ type Import struct {
 	tally   tally
 	folder  *folder
 	counts  assemblyCounts
+	// programs are bits of Format: whose lines there are, known after a pass.
+	programs uint8
 
 	midnight    int64 // before the first message, in the zone
 	first, last int64 // messages
@@ -122,6 +125,7 @@ func (i *Import) Close() error {
 // time.
 func (i *Import) pass(ctx context.Context, emit func(*open)) error {
 	a := newAssembler(i.seed, emit)
+	a.alone = i.scanned && bits.OnesCount8(i.programs) == 1
 	heads := make([]*source, 0, len(i.sources))
 	advance := func(s *source) (more bool, err error) {
 		switch err := s.next(); {
@@ -162,7 +166,7 @@ func (i *Import) pass(ctx context.Context, emit func(*open)) error {
 		}
 	}
 	a.flush()
-	i.counts = a.counts
+	i.counts, i.programs = a.counts, a.programs
 	return nil
 }
 

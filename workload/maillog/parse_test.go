@@ -1,6 +1,7 @@
 package maillog
 
 import (
+	"bytes"
 	"fmt"
 	"hash/maphash"
 	"os"
@@ -230,7 +231,7 @@ func FuzzLog(f *testing.F) {
 	for _, s := range samples {
 		content, err := os.ReadFile(paths(s.files)[0])
 		assert.NilError(f, err)
-		f.Add(content)
+		f.Add(content[:bytes.IndexByte(content[1500:], '\n')+1501]) // short ones go through faster
 	}
 	f.Add([]byte(postgreyLine + postgreyLine))
 	f.Add([]byte("2026-11-24 14:51:12 1JlKxh-0000Fs-3r <= s@far.example H=a [192.0.2.10] P=esmtp\n2026-11-24 14:51:13 1JlKxh-0000Fs-3r => ann <ann@our.example> R=x\n2026-11-24 14:51:13 1JlKxh-0000Fs-3r Completed\n"))

@@ -32,28 +32,32 @@ const KeyLength = 16
 // get one of 2001:db8::/32 (RFC 3849).
 type Pseudonyms struct {
 	mac        hash.Hash
+	text       []byte
 	ours       []string
 	subdomains bool
 
-	addresses, domains memory[string]
-	networks           map[uint32]uint32 // IPv4 network to where it went
-	taken              map[uint32]bool
-	hosts              memory[[32]byte] // of an IPv4 network: how its hosts are shuffled
+	// Addresses are too many, and most of them seen once: a hash is cheaper.
+	domains  memory[string, string]
+	networks map[uint32]uint32 // IPv4 network to where it went
+	taken    []uint64          // a bit for each network below that is some network's already
+	placed   int
+	hosts    memory[uint32, [32]byte] // of an IPv4 network: how its hosts are shuffled
 
 	Shared int64 // IPv4 networks that had to take another's place
 }
 
 // memory is a cache that is emptied when it is full: it bounds what is kept, and
 // what is lost is only time.
-type memory[V any] struct {
-	values map[string]V
+type memory[K comparable, V any] struct {
+	values map[K]V
 }
 
-const maxMemory = 1 << 16
+// maxMemory is how many of a kind are kept, some 25 MiB of them.
+const maxMemory = 1 << 18
 
-func (m *memory[V]) put(key string, v V) {
+func (m *memory[K, V]) put(key K, v V) {
 	if m.values == nil || len(m.values) >= maxMemory {
-		m.values = make(map[string]V, 1024)
+		m.values = make(map[K]V, 1024)
 	}
 	m.values[key] = v
 }
@@ -65,36 +69,37 @@ func NewPseudonyms(key []byte, ours []string, subdomains bool) *Pseudonyms {
 	for i, d := range ours {
 		lower[i] = strings.ToLower(strings.Trim(d, "."))
 	}
-	return &Pseudonyms{mac: hmac.New(sha256.New, key), ours: lower, subdomains: subdomains, networks: map[uint32]uint32{}, taken: map[uint32]bool{}}
+	return &Pseudonyms{mac: hmac.New(sha256.New, key), ours: lower, subdomains: subdomains, networks: map[uint32]uint32{}, taken: make([]uint64, (sharedNetworks+reservedNetworks)/64)}
 }
 
-// sum is the keyed hash of a text of a kind; kinds keep apart what is equal by
+// sum is the keyed hash of texts of a kind; kinds keep apart what is equal by
 // chance.
-func (p *Pseudonyms) sum(kind byte, text string) [32]byte {
+func (p *Pseudonyms) sum(kind byte, texts ...string) [32]byte {
 	p.mac.Reset()
-	_, _ = p.mac.Write([]byte{kind})
-	_, _ = p.mac.Write([]byte(text))
-	var sum [32]byte
-	p.mac.Sum(sum[:0])
-	return sum
+	p.text = append(p.text[:0], kind)
+	for _, text := range texts {
+		p.text = append(p.text, text...)
+	}
+	_, _ = p.mac.Write(p.text)
+	p.text = p.mac.Sum(p.text[:0])
+	return [32]byte(p.text)
 }
 
 var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // word is twelve letters and digits, 60 bits: of a million names, two meet with
 // a chance of one in two million.
-func (p *Pseudonyms) word(kind byte, text string) string {
-	sum := p.sum(kind, text)
-	return letters.EncodeToString(sum[:8])[:12]
+func (p *Pseudonyms) word(kind byte, texts ...string) string {
+	sum := p.sum(kind, texts...)
+	var word [16]byte
+	letters.Encode(word[:], sum[:10])
+	return string(word[:12])
 }
 
 // Address replaces an address of an envelope.
 func (p *Pseudonyms) Address(address string) string {
 	if address == "" {
 		return ""
-	}
-	if known, ok := p.addresses.values[address]; ok {
-		return known
 	}
 	lower := lowerASCII(address)
 	// Postgrey cuts a sender at its first '@'; an address has one outside quotes,
@@ -104,11 +109,13 @@ func (p *Pseudonyms) Address(address string) string {
 	if found {
 		made += "@" + p.Domain(domain)
 	}
-	p.addresses.put(address, made)
 	return made
 }
 
 func lowerASCII(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= 'A' && r <= 'Z' }) {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {
 			return r + 'a' - 'A'
@@ -124,7 +131,9 @@ func (p *Pseudonyms) local(local, domain string) string {
 		return local // RFC 2142; in Debian's Postgrey such recipients are whitelisted
 	}
 	prefix := ""
-	if fields := strings.Split(strings.TrimRight(local, "="), "="); len(fields) == 3 && fields[0] == "prvs" {
+	if !strings.HasPrefix(local, "prvs=") {
+		// as most are
+	} else if fields := strings.Split(strings.TrimRight(local, "="), "="); len(fields) == 3 && fields[0] == "prvs" {
 		tag, user := fields[1], fields[2]
 		if batv(user) && !batv(tag) {
 			tag, user = user, tag
@@ -146,7 +155,7 @@ func (p *Pseudonyms) local(local, domain string) string {
 		number := binary.BigEndian.Uint64(sum[:])%9_000_000_000 + 1_000_000_000
 		suffix = "-" + decimal(number) + suffix
 	}
-	return prefix + "u" + p.word('u', shape+"@"+domain) + suffix
+	return prefix + "u" + p.word('u', shape, "@", domain) + suffix
 }
 
 func batv(s string) bool {
@@ -164,6 +173,9 @@ func batv(s string) bool {
 // withoutNumbers replaces each number that stands alone, between bytes that are
 // of no word, by '#', as Perl's s/\b\d+\b/#/g does. numbers are those.
 func withoutNumbers(s string) (shape, numbers string) {
+	if !hasNumber(s) {
+		return s, ""
+	}
 	var b, n strings.Builder
 	for i := 0; i < len(s); {
 		if !isWord(s[i]) {
@@ -186,6 +198,16 @@ func withoutNumbers(s string) (shape, numbers string) {
 		i = end
 	}
 	return b.String(), n.String()
+}
+
+// hasNumber says whether a digit begins a word.
+func hasNumber(s string) bool {
+	for i := range len(s) {
+		if s[i] >= '0' && s[i] <= '9' && (i == 0 || !isWord(s[i-1])) {
+			return true
+		}
+	}
+	return false
 }
 
 func isWord(c byte) bool { return isAlnum(c) || c == '_' }
@@ -265,10 +287,10 @@ func (p *Pseudonyms) Client(a netip.Addr) netip.Addr {
 		network = p.place(string(b[:3]))
 		p.networks[from] = network
 	}
-	shuffle, known := p.hosts.values[string(b[:3])]
+	shuffle, known := p.hosts.values[from]
 	if !known {
 		shuffle = p.sum('s', string(b[:3]))
-		p.hosts.put(string(b[:3]), shuffle)
+		p.hosts.put(from, shuffle)
 	}
 	// A Feistel network of four rounds on the two halves of the byte, each round
 	// with a table of its own from the hash: a permutation of the 256 hosts.
@@ -284,20 +306,21 @@ func (p *Pseudonyms) Client(a netip.Addr) netip.Addr {
 func (p *Pseudonyms) place(network string) uint32 {
 	sum := p.sum('4', network)
 	draw := binary.BigEndian.Uint32(sum[:])
-	base, size := uint32(100)<<16|64<<8, uint32(sharedNetworks)
-	if len(p.taken) >= sharedNetworks/2 {
-		base, size = uint32(240)<<16, reservedNetworks
-		if len(p.taken)-sharedNetworks/2 >= reservedNetworks-1 {
-			p.Shared++
-			return base + draw%(size-256)
-		}
+	// Bits from first on are for size networks from base on.
+	first, size, base := uint32(0), uint32(sharedNetworks), uint32(100)<<16|64<<8
+	if p.placed >= sharedNetworks/2 {
+		first, size, base = sharedNetworks, reservedNetworks-1, uint32(240)<<16 // without the last: 255.255.255.255 is everybody's
+	}
+	if p.placed-sharedNetworks/2 >= int(size) {
+		p.Shared++
+		return base + draw%size
 	}
 	for i := range size {
-		at := base + (draw+i)%size
-		// 255.255.255.255 is everybody's.
-		if at < 0xffffff && !p.taken[at] {
-			p.taken[at] = true
-			return at
+		at := (draw + i) % size
+		if bit := first + at; p.taken[bit/64]>>(bit%64)&1 == 0 {
+			p.taken[bit/64] |= 1 << (bit % 64)
+			p.placed++
+			return base + at
 		}
 	}
 	return base // not reached: there is a free one
