@@ -152,7 +152,7 @@ func short(us int64) string {
 	}
 }
 
-// bar draws the progress of a bulk load: on a terminal it is drawn over itself,
+// bar draws the progress of what takes long: on a terminal it is drawn over itself,
 // elsewhere a line a quarter is printed.
 type bar struct {
 	w        io.Writer
@@ -170,23 +170,28 @@ func newBar(w io.Writer, terminal bool) *bar {
 const barWidth = 30
 
 func (b *bar) show(p workload.LoadProgress) {
-	if p.Total == 0 {
+	b.draw(p.Table, fmt.Sprintf("load: %-11s", p.Table), p.Done, p.Total, "rows")
+}
+
+// draw shows how much of a thing is done.
+func (b *bar) draw(thing, label string, done, total int64, unit string) {
+	if total == 0 {
 		return
 	}
-	percent := int(p.Done * 100 / p.Total)
+	percent := int(done * 100 / total)
 	step := 25
 	if b.terminal {
 		step = 1
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if last, seen := b.last[p.Table]; seen && percent/step == last/step {
+	if last, seen := b.last[thing]; seen && percent/step == last/step {
 		return
 	}
-	b.last[p.Table] = percent
+	b.last[thing] = percent
 	filled := percent * barWidth / 100
-	line := fmt.Sprintf("load: %-11s [%s%s] %3d %%  %d of %d rows", p.Table,
-		strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), percent, p.Done, p.Total)
+	line := fmt.Sprintf("%s [%s%s] %3d %%  %d of %d %s", label,
+		strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), percent, done, total, unit)
 	switch {
 	case !b.terminal:
 		fmt.Fprintln(b.w, line)

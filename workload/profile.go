@@ -69,6 +69,14 @@ func BuiltinProfile(name string) (Profile, error) {
 	return p, nil
 }
 
+// BuiltinProfileText is the YAML of the profile of a name, with its comments.
+func BuiltinProfileText(name string) ([]byte, error) {
+	if _, err := BuiltinProfile(name); err != nil {
+		return nil, err
+	}
+	return profileFiles.ReadFile("profiles/" + name + ".yaml")
+}
+
 // berkeley2008 is the default. A test holds the embedded file right; were it
 // not, every use of the empty profile would be refused by its Validate.
 func berkeley2008() Profile {

@@ -64,7 +64,7 @@ const (
 
 // Replay performs a trace in open loop. All fields must be set but Ledger.
 type Replay struct {
-	Trace    *Trace
+	Trace    Source
 	Clients  []Client // samples name them by index; 1 to 255
 	Target   Connector
 	Recorder Recorder
@@ -235,10 +235,11 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	slots := make(chan struct{}, r.MaxInFlight)
 	// What is still held back a drain after the window's end is not started: it
 	// would be replayed into a cluster that has long recovered.
-	pacing, stop := context.WithDeadlineCause(ctx, r.Anchor.Add(r.intended(r.Trace.window.From+r.Trace.window.Duration)+r.Drain), errOverrun)
+	end := r.Trace.Window().From + r.Trace.Window().Duration
+	pacing, stop := context.WithDeadlineCause(ctx, r.Anchor.Add(r.intended(end)+r.Drain), errOverrun)
 	defer stop()
 	for _, t := range r.Later {
-		if r.Trace.window.holds(t.At) {
+		if r.Trace.Window().holds(t.At) {
 			r.pending.add(t)
 		}
 	}
@@ -290,6 +291,9 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	}
 	r.counters.left.Add(int64(r.pending.len()))
 	stats := r.Stats()
+	if err := r.Trace.Err(); err != nil {
+		return stats, fmt.Errorf("replay ended after %d sessions of its trace: %w", first, err)
+	}
 	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); first < whole {
 		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", first, whole, context.Cause(pacing))
 	}
@@ -315,7 +319,7 @@ func (r *Replay) ahead(ctx context.Context) <-chan Item {
 
 // intended maps virtual to wall time.
 func (r *Replay) intended(at time.Duration) time.Duration {
-	return r.Start + (at-r.Trace.window.From)/time.Duration(r.Speed)
+	return r.Start + (at-r.Trace.Window().From)/time.Duration(r.Speed)
 }
 
 // takeSlot takes one of the slots of sessions under way. taken is false if there
@@ -358,11 +362,11 @@ func (r *Replay) comeBack(last *Try, left []int) {
 	if !r.ClosedLoop {
 		return
 	}
-	try, ok := r.Trace.next(last, left)
+	try, ok := nextTry(r.Trace, last, left)
 	switch {
 	case !ok:
 		r.counters.givenUp.Add(int64(len(left)))
-	case !r.Trace.window.holds(try.At):
+	case !r.Trace.Window().holds(try.At):
 		r.counters.left.Add(1)
 	default:
 		r.pending.add(try)
@@ -381,7 +385,7 @@ func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item
 	default:
 		kind, number = Webmail, item.Job.Number
 	}
-	d := newDraws(r.Trace.seed, streamClient, number)
+	d := newDraws(r.Trace.Seed(), streamClient, number)
 	m := machines[kind][d.below(len(machines[kind]))]
 	s := session{
 		replay: r, process: process{machine: m}, intended: intended,

@@ -490,7 +490,7 @@ func TestIntendedTimes(t *testing.T) {
 			}
 			late := 0
 			for _, s := range out.all {
-				m := r.Trace.Message(s.Message)
+				m := r.Trace.(*Trace).Message(s.Message)
 				want := time.Second + (m.At-from)/time.Duration(row.speed)
 				if s.Operation == reference.CheckGreylist {
 					want += recipientStep / 2
@@ -598,7 +598,7 @@ func TestEndOfTheContext(t *testing.T) {
 			r.Drain = 30 * time.Second
 			cause := errors.New("somebody pressed a key")
 			ctx, cancel := context.WithCancelCause(t.Context())
-			first := time.Second + r.Trace.Message(0).At
+			first := time.Second + r.Trace.(*Trace).Message(0).At
 			time.AfterFunc(first+time.Second, func() { cancel(cause) })
 			begin := time.Now()
 			stats, err := r.Run(ctx)
@@ -630,7 +630,7 @@ func TestRecipientsAreAskedOneAfterAnother(t *testing.T) {
 		if _, err := r.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		m, begin := r.Trace.Message(0), out.all[0].Intended
+		m, begin := r.Trace.(*Trace).Message(0), out.all[0].Intended
 		var got []string
 		for _, s := range out.all {
 			got = append(got, fmt.Sprintf("%s %d at %v", s.Operation, s.Recipient, s.Intended-begin))
@@ -665,7 +665,7 @@ func TestSavesAreAcknowledgedWithTheirValues(t *testing.T) {
 		if _, err := r.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		a, begin := r.Trace.Action(0), out.all[0].Intended
+		a, begin := r.Trace.(*Trace).Action(0), out.all[0].Intended
 		for k, save := range a.Saves {
 			at := begin + saveAfter + time.Duration(k)*saveStep
 			want := Acknowledged{reference.SetPreference, a.User, save.Key, save.Value, at, at + time.Millisecond, true, false}
@@ -719,7 +719,7 @@ func TestJobs(t *testing.T) {
 			model := quietModel(0, 0)
 			model.JobsPerDay = 60 * 60 // one a second
 			// The first job of the kind is alone in its window.
-			all := newReplay(t, model, Window{0, time.Minute}, target, out, mta(1, 2), webmail(1, 2)).Trace
+			all := newReplay(t, model, Window{0, time.Minute}, target, out, mta(1, 2), webmail(1, 2)).Trace.(*Trace)
 			var job Job
 			for n := uint64(0); len(job.Changes) == 0 || job.Changes[0].Action != row.kind; n++ {
 				job = all.Job(n)

@@ -253,13 +253,17 @@ func (s *Schedule) member(which int, member netip.Addr) netip.Addr {
 // of the trace's seed, the message and the try. ok is false if the sender has
 // given up by then, or never comes back.
 func (t *Trace) Retry(m *Message, try int) (at time.Duration, client netip.Addr, ok bool) {
+	return retry(t.seed, m, try)
+}
+
+func retry(seed uint64, m *Message, try int) (at time.Duration, client netip.Addr, ok bool) {
 	if int(m.Schedule) >= len(schedules) {
 		return 0, netip.Addr{}, false
 	}
 	s := &schedules[m.Schedule]
-	offset, ok := s.Offset(t.seed, m.Number, try)
+	offset, ok := s.Offset(seed, m.Number, try)
 	if !ok {
 		return 0, netip.Addr{}, false
 	}
-	return m.At + offset, s.address(t.seed, m.Number, try, m.Client), true
+	return m.At + offset, s.address(seed, m.Number, try, m.Client), true
 }

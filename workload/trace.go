@@ -257,19 +257,7 @@ func (t *Trace) All() iter.Seq[Item] {
 		for minute := first; minute < end; minute++ {
 			arrivals = t.arrivals(arrivals[:0], minute)
 			for _, a := range arrivals {
-				item := Item{At: a.at}
-				switch a.of {
-				case ofMessage:
-					made := t.message(a.number, minute, a.at)
-					item.Message = &made
-				case ofAction:
-					made := t.action(a.number, a.at)
-					item.Action = &made
-				case ofJob:
-					made := t.job(a.number, a.at)
-					item.Job = &made
-				}
-				if !yield(item) {
+				if !yield(t.item(a, minute)) {
 					return
 				}
 			}
@@ -282,6 +270,23 @@ type arrival struct {
 	at     time.Duration
 	number uint64
 	of     arrivalOf
+}
+
+// item makes what arrives in a minute.
+func (t *Trace) item(a arrival, minute int) Item {
+	item := Item{At: a.at}
+	switch a.of {
+	case ofMessage:
+		made := t.message(a.number, minute, a.at)
+		item.Message = &made
+	case ofAction:
+		made := t.action(a.number, a.at)
+		item.Action = &made
+	case ofJob:
+		made := t.job(a.number, a.at)
+		item.Job = &made
+	}
+	return item
 }
 
 type arrivalOf uint8
@@ -326,7 +331,7 @@ func (t *Trace) arrivals(into []arrival, minute int) []arrival {
 // trace each time that it is called.
 func (t *Trace) SHA256() string {
 	h := sha256.New()
-	h.Write([]byte("mailbench.trace/v2\n"))
+	h.Write([]byte(canonicalPrefix))
 	buffer := make([]byte, 0, 64<<10)
 	for item := range t.All() {
 		buffer = item.appendCanonical(buffer)

@@ -29,10 +29,10 @@ func firstTry(m *Message) *Try {
 	return &Try{Message: m, Recipients: all, At: m.At, Client: m.Client}
 }
 
-// next is the peer's next try, for the recipients that this one left. ok is
+// nextTry is the peer's next try, for the recipients that this one left. ok is
 // false if the peer gives up, or never comes back.
-func (t *Trace) next(last *Try, left []int) (try *Try, ok bool) {
-	at, client, ok := t.Retry(last.Message, last.Number+1)
+func nextTry(s Source, last *Try, left []int) (try *Try, ok bool) {
+	at, client, ok := s.Retry(last.Message, last.Number+1)
 	if !ok {
 		return nil, false
 	}

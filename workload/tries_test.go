@@ -145,7 +145,7 @@ func TestOpenLoopOfGreylisting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &samples{}
 		r := newReplay(t, hourOfMail(0), Window{Duration: time.Hour}, newGreylisting(), out, mta(1))
-		m := r.Trace.Message(0)
+		m := r.Trace.(*Trace).Message(0)
 		for _, at := range []time.Duration{10 * time.Minute, 20 * time.Minute, 2 * time.Hour} {
 			r.Later = append(r.Later, &Try{Message: &m, Number: 3, Recipients: []int{0}, At: at, Client: m.Client})
 		}

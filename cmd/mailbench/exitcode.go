@@ -44,6 +44,7 @@ func exitCode(err error) int {
 		recording   *report.UnreadableError
 		name        *scenarios.NameError
 		taken       *scenarios.TakenError
+		exists      *scenarios.ExistsError
 		noEngine    *engine.UnavailableError
 		noImage     *image.UnavailableError
 		noCluster   *scenarios.StartError
@@ -57,7 +58,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken):
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists):
 		return exitUsage
 	case errors.As(err, &input), errors.As(err, &recording):
 		return exitInput
