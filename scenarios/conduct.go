@@ -18,6 +18,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/cluster/image"
+	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/workload"
@@ -137,7 +138,8 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 	}
 	defer func() { err = c.stop(ctx, target, err) }()
 	c.stage = "while the population was loaded"
-	if err := c.load(ctx, target, p); err != nil {
+	later, err := c.load(ctx, target, p)
+	if err != nil {
 		return nil, err
 	}
 	c.stage = "while the load ran"
@@ -146,7 +148,7 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 		return nil, err
 	}
 	// What was recorded is judged however the run went on.
-	err = c.record(ctx, target, p, recording, anchor)
+	err = c.record(ctx, target, p, later, recording, anchor)
 	c.saveLogs(ctx, target, filepath.Join(dir, "cluster"))
 	run, judgeErr := report.Write(dir)
 	return run, errors.Join(err, judgeErr)
@@ -186,10 +188,12 @@ func (c *Conductor) stop(ctx context.Context, target *cluster.Cluster, err error
 	return err
 }
 
-func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) error {
+// load fills the target and returns the tries of messages from before the window
+// that are still to come.
+func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) ([]*workload.Try, error) {
 	loader, closeLoader, err := target.Loader(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, loadTimeout, fmt.Errorf("it took longer than %v", loadTimeout))
 	defer cancel()
@@ -199,12 +203,28 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 	if c.Quiet {
 		show = nil
 	}
-	err = workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
+	var later []*workload.Try
+	if p.Scenario.Workload.Before == BeforeDay {
+		var before *workload.Before
+		if before, err = p.Trace.Before(ctx, greylist.DefaultPolicy(), day, show); err == nil {
+			switch p.Scenario.Workload.Retries {
+			case RetriesClosed:
+				later = before.Later()
+			case RetriesPredicted:
+				later, err = p.Trace.Predict(ctx, greylist.DefaultPolicy(), day, nil)
+			}
+			if err == nil {
+				err = workload.LoadBefore(ctx, loader, before, loadWorkers, show)
+			}
+		}
+	} else {
+		err = workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
+	}
 	if err := errors.Join(err, closeLoader()); err != nil {
-		return fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
+		return nil, fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
 	}
 	c.say("load: %d accounts in %.1f s", p.Population.Accounts, time.Since(began).Seconds())
-	return nil
+	return later, nil
 }
 
 // sinks hands what happens to the recording and to the meter.
@@ -238,8 +258,9 @@ var overflows = map[Overflow]workload.Overflow{
 	OverflowWait: workload.OverflowWait, OverflowPutOff: workload.OverflowPutOff, OverflowDrop: workload.OverflowDrop,
 }
 
-// record performs the plan on a loaded cluster and closes the recording.
-func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, recording *results.Recording, anchor time.Time) (err error) {
+// record performs the plan on a loaded cluster, and the tries that are left from
+// before it, and closes the recording.
+func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, later []*workload.Try, recording *results.Recording, anchor time.Time) (err error) {
 	sinks := sinks{recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration)}
 	since := func() time.Duration { return time.Since(anchor) }
 	var stats workload.Stats
@@ -269,7 +290,7 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 		Trace: p.Trace, Clients: p.Clients, Target: target, Recorder: sinks, Ledger: ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
 		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout,
-		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed,
+		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
 	}
 	runner := &chaos.Runner{
 		Plan: p.Faults, Faults: chaos.Builder(target), Sink: sinks, Journal: journal, Anchor: anchor,

@@ -183,6 +183,9 @@ func (d *decoder) checkWindow(s *Scenario) {
 		d.Reject("workload.duration", "must end on the same virtual day: %s at speed %d from %s passes midnight",
 			formatDuration(w.Duration), w.Speed, formatStart(w.From))
 	}
+	if w.Retries == RetriesPredicted && w.Before != BeforeDay {
+		d.Reject("workload.retries", "predicted wants workload.before to be day: what the hours before leave decides who is put off")
+	}
 }
 
 // checkFaultTimes finds the earliest course that the plan can take.

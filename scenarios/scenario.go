@@ -65,6 +65,7 @@ type Workload struct {
 	Duration       time.Duration // of the load, in wall time
 	Speed          int           // virtual seconds a wall second
 	Retries        Retries
+	Before         Before // what the database holds when it begins
 }
 
 // Span is how much of the virtual day the window covers.
@@ -174,13 +175,23 @@ const (
 	OverflowDrop   Overflow = "drop"
 )
 
+// Before is what the database holds of the time before the window.
+type Before string
+
+// What it may hold.
+const (
+	BeforeCorrespondents Before = "correspondents" // the triplets of regular correspondents
+	BeforeDay            Before = "day"            // what the hours before have left, and the tries that are still to come
+)
+
 // Retries is who makes tries after the first of messages that are put off.
 type Retries string
 
 // The ways.
 const (
-	RetriesClosed Retries = "closed" // the peers, because of what the database answered
-	RetriesNone   Retries = "none"   // nobody
+	RetriesClosed    Retries = "closed"    // the peers, because of what the database answered
+	RetriesPredicted Retries = "predicted" // the peers, because of what the decision model would answer
+	RetriesNone      Retries = "none"      // nobody
 )
 
 // Topology lays the nodes out on their hosts. It fails only for a Scenario that
@@ -247,6 +258,7 @@ func defaults() *Scenario {
 			Duration:       6 * time.Minute,
 			Speed:          1,
 			Retries:        RetriesClosed,
+			Before:         BeforeCorrespondents,
 		},
 		Faults: []FaultSpec{},
 		ObjectiveSpecs: []ObjectiveSpec{{

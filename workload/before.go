@@ -375,19 +375,15 @@ func (b *Before) Clients() iter.Seq[greylist.ClientRow] {
 // Preferences are the options that were saved since midnight.
 func (b *Before) Preferences() []preferences.Row { return slices.Clone(b.saved) }
 
-// Retries yields the tries that are still to come, in their order, of messages
-// that were deferred before; those of the day before have numbers beyond the
-// day's, and came at a time below 0. Whether the window ends before a try is for
-// the caller to see.
-func (b *Before) Retries() iter.Seq[*Try] {
-	pending := slices.SortedFunc(slices.Values(b.retries), compareRetries)
-	return func(yield func(*Try) bool) {
-		for _, r := range pending {
-			if !yield(b.trace.try(b.message(r.number), r.at, r.try, r.recipients)) {
-				return
-			}
-		}
+// Later are the tries that are still to come when the window begins, in their
+// order, for the recipients that were still put off. The At of their messages may
+// be below 0, and the number beyond those of the day.
+func (b *Before) Later() []*Try {
+	var later []*Try
+	for _, r := range slices.SortedFunc(slices.Values(b.retries), compareRetries) {
+		later = append(later, b.trace.try(b.message(r.number), r.at, r.try, r.recipients))
 	}
+	return later
 }
 
 // try is one of a message's tries after the first.

@@ -105,11 +105,7 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answ
 				}
 			}
 		}
-		if len(deferred) == 0 {
-			continue
-		}
-		if at, client, ok := tr.Retry(this.Message, this.Number+1); ok {
-			again := &Try{Message: this.Message, Number: this.Number + 1, Recipients: deferred, At: at, Client: client}
+		if again, ok := nextTry(tr, this, deferred); ok && len(deferred) > 0 {
 			i, _ := slices.BinarySearchFunc(retries, again, order)
 			retries = slices.Insert(retries, i, again)
 		}
@@ -124,11 +120,11 @@ func TestBeforeIsWhatTheDecisionModelLeaves(t *testing.T) {
 	b, later := before(t, beforeTrace(t, 400_000, from, time.Minute)), before(t, beforeTrace(t, 400_000, to, time.Minute))
 	model := memoryOf(b)
 	slice := beforeTrace(t, 400_000, from, to-from)
-	_, made, left := play(t, slice, model, slices.Collect(b.Retries()))
+	_, made, left := play(t, slice, model, b.Later())
 	if got := memoryOf(later).Rows; !reflect.DeepEqual(got, model.Rows) {
 		t.Errorf("the state at %v has %d rows, which differ from the %d that the model leaves that begins at %v", to, len(got), len(model.Rows), from)
 	}
-	pending := slices.Collect(later.Retries())
+	pending := later.Later()
 	if len(pending) < 100 || !reflect.DeepEqual(pending, left) {
 		t.Errorf("%d tries are pending at %v, and differ from the %d that the model leaves", len(pending), to, len(left))
 	}
@@ -161,7 +157,7 @@ func TestBeforeGivesRowsThatCanBeLoaded(t *testing.T) {
 		t.Errorf("%d triplets and %d clients have %d keys", triplets, clients, len(keys))
 	}
 	last, n := b.trace.window.From, 0
-	for r := range b.Retries() {
+	for _, r := range b.Later() {
 		n++
 		if r.At < last || len(r.Recipients) == 0 || r.Number < 1 || r.Message.At >= tr.window.From {
 			t.Fatalf("try %+v is out of order or empty", r)
@@ -237,7 +233,7 @@ func TestAnswersOfASliceAreAlikeFromItsFirstMinuteOn(t *testing.T) {
 	const bound = 16.3
 	tr := beforeTrace(t, 1_200_000, 10*time.Hour+30*time.Minute, 20*time.Minute)
 	b := before(t, tr)
-	pending := slices.Collect(b.Retries())
+	pending := b.Later()
 	fresh := greylist.NewMemory(greylist.DefaultPolicy(), nil)
 	for r := range tr.population.TripletRows(b.Start()) { // what Load stores
 		fresh.Rows[fresh.Policy.TripletKey(r.Client, "", r.Sender, r.Recipient)] = greylist.State{Seen: true, First: r.First.Unix(), Last: r.Last.Unix()}

@@ -28,7 +28,7 @@ func (f *scenarioFlags) add(c *cobra.Command) {
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "seed of population, trace and fault plan (default: the scenario's)")
 	c.Flags().DurationVar(&f.duration, "duration", 0, "length of the load in wall time (default: the scenario's)")
 	c.Flags().IntVar(&f.speed, "speed", 0, "virtual seconds a wall second (default: the scenario's)")
-	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed or none (default: the scenario's)")
+	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed, predicted or none (default: the scenario's)")
 }
 
 // plan reads a scenario with the changes that the flags ask for.
