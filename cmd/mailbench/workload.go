@@ -14,7 +14,7 @@ import (
 
 func newWorkload() *cobra.Command {
 	c := &cobra.Command{Use: "workload", Short: "the mail of a day: look at it, write it to a file, say what is in one"}
-	c.AddCommand(newWorkloadShow(), newWorkloadGenerate(), newWorkloadInspect())
+	c.AddCommand(newWorkloadShow(), newWorkloadGenerate(), newWorkloadInspect(), newWorkloadImport())
 	return c
 }
 
