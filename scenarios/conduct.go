@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -208,7 +209,7 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 		var before *workload.Before
 		if before, err = p.Trace.Before(ctx, greylist.DefaultPolicy(), day, show); err == nil {
 			if p.Scenario.Workload.Retries == RetriesClosed {
-				later = before.Later()
+				later = slices.Collect(before.Retries())
 			}
 			err = workload.LoadBefore(ctx, loader, before, loadWorkers, show)
 		}

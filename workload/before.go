@@ -38,6 +38,7 @@ type Before struct {
 	retries  retryHeap
 	saved    []preferences.Row
 	answers  [greylist.RecipientListed + 1]int64
+	tried    func(m *Message, at time.Duration, try int, recipients recipientSet) // is told of later tries; may be nil
 }
 
 // leastBefore is how many hours are replayed at least. Of the schedules Exim's
@@ -74,6 +75,28 @@ type clientBefore struct {
 // day, policy that of the target. progress, if not nil, is called now and then
 // with the messages done, as of a table called "state before".
 func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) (*Before, error) {
+	return t.before(ctx, policy, day, t.window.From, nil, progress)
+}
+
+// Predict works out the tries after the first that come within the window, in
+// their order, as the decision model would answer and no fault were: those that
+// are still to come when it begins, and those that it causes itself. Arguments
+// are those of [Trace.Before].
+func (t *Trace) Predict(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) ([]*Try, error) {
+	var predicted []*Try
+	_, err := t.before(ctx, policy, day, t.window.From+t.window.Duration, func(m *Message, at time.Duration, try int, recipients recipientSet) {
+		if t.window.holds(at) {
+			predicted = append(predicted, t.try(*m, at, try, recipients))
+		}
+	}, progress)
+	return predicted, err
+}
+
+// before replays what comes before end, which is the window's begin or end.
+func (t *Trace) before(
+	ctx context.Context, policy greylist.Policy, day time.Time, end time.Duration,
+	tried func(*Message, time.Duration, int, recipientSet), progress func(LoadProgress),
+) (*Before, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("state before: %w", err)
 	}
@@ -84,7 +107,7 @@ func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Tim
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	b := &Before{trace: t, policy: policy, day: day, rows: map[greylist.Key]uint32{}, known: map[netip.Addr]uint32{}}
+	b := &Before{trace: t, policy: policy, day: day, tried: tried, rows: map[greylist.Key]uint32{}, known: map[netip.Addr]uint32{}}
 	begin := min(0, t.window.From-leastBefore)
 	var days []*Trace
 	if begin < 0 {
@@ -96,8 +119,8 @@ func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Tim
 		}
 		days = append(days, b.yesterday)
 	}
-	if t.window.From > 0 {
-		today, err := NewTrace(t.seed, t.model, t.population, Window{0, t.window.From})
+	if end > 0 {
+		today, err := NewTrace(t.seed, t.model, t.population, Window{0, end})
 		if err != nil {
 			return nil, fmt.Errorf("state before: %w", err)
 		}
@@ -135,7 +158,7 @@ func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Tim
 			}
 		}
 	}
-	b.retryUntil(t.window.From)
+	b.retryUntil(end)
 	for at, value := range saved {
 		b.saved = append(b.saved, preferences.Row{User: at[0], Key: at[1], Value: value})
 	}
@@ -222,6 +245,9 @@ func (b *Before) retryUntil(end time.Duration) {
 	for len(b.retries) > 0 && b.retries[0].at < end {
 		r := heap.Pop(&b.retries).(retryBefore)
 		m := b.message(r.number)
+		if b.tried != nil {
+			b.tried(&m, r.at, r.try, r.recipients)
+		}
 		b.offer(&m, r.at, r.try, r.recipients)
 	}
 }
@@ -349,22 +375,30 @@ func (b *Before) Clients() iter.Seq[greylist.ClientRow] {
 // Preferences are the options that were saved since midnight.
 func (b *Before) Preferences() []preferences.Row { return slices.Clone(b.saved) }
 
-// Later are the tries that are still to come when the window begins, in their
-// order, for the recipients that were still put off. The At of their messages may
-// be below 0, and the number beyond those of the day.
-func (b *Before) Later() []*Try {
-	var tries []*Try
-	for _, r := range slices.SortedFunc(slices.Values(b.retries), compareRetries) {
-		m := b.message(r.number)
-		t := &Try{Message: &m, Number: r.try, At: r.at, Client: schedules[m.Schedule].address(b.trace.seed, m.Number, r.try, m.Client)}
-		for i := range m.Recipients {
-			if r.recipients.has(i) {
-				t.Recipients = append(t.Recipients, i)
+// Retries yields the tries that are still to come, in their order, of messages
+// that were deferred before; those of the day before have numbers beyond the
+// day's, and came at a time below 0. Whether the window ends before a try is for
+// the caller to see.
+func (b *Before) Retries() iter.Seq[*Try] {
+	pending := slices.SortedFunc(slices.Values(b.retries), compareRetries)
+	return func(yield func(*Try) bool) {
+		for _, r := range pending {
+			if !yield(b.trace.try(b.message(r.number), r.at, r.try, r.recipients)) {
+				return
 			}
 		}
-		tries = append(tries, t)
 	}
-	return tries
+}
+
+// try is one of a message's tries after the first.
+func (t *Trace) try(m Message, at time.Duration, number int, recipients recipientSet) *Try {
+	try := &Try{Message: &m, Number: number, At: at, Client: schedules[m.Schedule].address(t.seed, m.Number, number, m.Client)}
+	for i := range m.Recipients {
+		if recipients.has(i) {
+			try.Recipients = append(try.Recipients, i)
+		}
+	}
+	return try
 }
 
 // Sizes are how many triplets, auto-whitelist entries and pending tries there

@@ -64,7 +64,7 @@ type answerAt struct {
 // play offers the trace's messages, and the pending tries, to a model, with
 // every retry that its answers cause. It is written to be plain, as an oracle of
 // Before.
-func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answers []answerAt, left []*Try) {
+func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answers []answerAt, made, left []*Try) {
 	t.Helper()
 	end := tr.window.From + tr.window.Duration
 	order := func(a, b *Try) int {
@@ -88,6 +88,9 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answ
 			left = append(left, this)
 			continue
 		}
+		if this.Number > 0 {
+			made = append(made, this)
+		}
 		var deferred []int
 		for _, i := range this.Recipients {
 			r := this.Message.Recipients[i]
@@ -102,12 +105,16 @@ func play(t testing.TB, tr *Trace, model *greylist.Memory, pending []*Try) (answ
 				}
 			}
 		}
-		if again, ok := tr.next(this, deferred); ok && len(deferred) > 0 {
+		if len(deferred) == 0 {
+			continue
+		}
+		if at, client, ok := tr.Retry(this.Message, this.Number+1); ok {
+			again := &Try{Message: this.Message, Number: this.Number + 1, Recipients: deferred, At: at, Client: client}
 			i, _ := slices.BinarySearchFunc(retries, again, order)
 			retries = slices.Insert(retries, i, again)
 		}
 	}
-	return answers, left
+	return answers, made, left
 }
 
 // TestBeforeIsWhatTheDecisionModelLeaves compares with greylist.Memory itself,
@@ -116,13 +123,18 @@ func TestBeforeIsWhatTheDecisionModelLeaves(t *testing.T) {
 	const from, to = 12 * time.Hour, 12*time.Hour + 20*time.Minute
 	b, later := before(t, beforeTrace(t, 400_000, from, time.Minute)), before(t, beforeTrace(t, 400_000, to, time.Minute))
 	model := memoryOf(b)
-	_, left := play(t, beforeTrace(t, 400_000, from, to-from), model, b.Later())
+	slice := beforeTrace(t, 400_000, from, to-from)
+	_, made, left := play(t, slice, model, slices.Collect(b.Retries()))
 	if got := memoryOf(later).Rows; !reflect.DeepEqual(got, model.Rows) {
 		t.Errorf("the state at %v has %d rows, which differ from the %d that the model leaves that begins at %v", to, len(got), len(model.Rows), from)
 	}
-	pending := later.Later()
+	pending := slices.Collect(later.Retries())
 	if len(pending) < 100 || !reflect.DeepEqual(pending, left) {
 		t.Errorf("%d tries are pending at %v, and differ from the %d that the model leaves", len(pending), to, len(left))
+	}
+	predicted, err := slice.Predict(t.Context(), greylist.DefaultPolicy(), testDay, nil)
+	if err != nil || len(predicted) < 100 || !reflect.DeepEqual(predicted, made) {
+		t.Errorf("%d tries are predicted, and differ from the %d that were made (%v)", len(predicted), len(made), err)
 	}
 }
 
@@ -149,7 +161,7 @@ func TestBeforeGivesRowsThatCanBeLoaded(t *testing.T) {
 		t.Errorf("%d triplets and %d clients have %d keys", triplets, clients, len(keys))
 	}
 	last, n := b.trace.window.From, 0
-	for _, r := range b.Later() {
+	for r := range b.Retries() {
 		n++
 		if r.At < last || len(r.Recipients) == 0 || r.Number < 1 || r.Message.At >= tr.window.From {
 			t.Fatalf("try %+v is out of order or empty", r)
@@ -225,7 +237,7 @@ func TestAnswersOfASliceAreAlikeFromItsFirstMinuteOn(t *testing.T) {
 	const bound = 16.3
 	tr := beforeTrace(t, 1_200_000, 10*time.Hour+30*time.Minute, 20*time.Minute)
 	b := before(t, tr)
-	pending := b.Later()
+	pending := slices.Collect(b.Retries())
 	fresh := greylist.NewMemory(greylist.DefaultPolicy(), nil)
 	for r := range tr.population.TripletRows(b.Start()) { // what Load stores
 		fresh.Rows[fresh.Policy.TripletKey(r.Client, "", r.Sender, r.Recipient)] = greylist.State{Seen: true, First: r.First.Unix(), Last: r.Last.Unix()}
@@ -240,7 +252,7 @@ func TestAnswersOfASliceAreAlikeFromItsFirstMinuteOn(t *testing.T) {
 		{"with the rows but not the pending tries", memoryOf(b), nil, false},
 		{"with the triplets of regular correspondents only", fresh, nil, false},
 	} {
-		answers, _ := play(t, tr, row.model, row.pending)
+		answers, _, _ := play(t, tr, row.model, row.pending)
 		first, last := tenths(tr, answers)
 		chi2 := chiSquared(first, last)
 		t.Logf("%s: first tenth %v, last tenth %v, chi-squared %.1f", row.sentence, first, last, chi2)

@@ -564,6 +564,15 @@ func TestEximWithoutAnAnswer(t *testing.T) {
 	check("all is well", "", "ann@calmail.example", "451 4.7.1")
 	check("all is well, fail-closed", closed, "ann@calmail.example", "451 4.7.1")
 
+	// Between the DROP and the CREATE of a whitelist that is edited.
+	execute("DROP FUNCTION "+m.database+".greylist_whitelisted", false)
+	check("the second node has the whitelist", closed, "ann@calmail.example", "451 4.7.1")
+	execute("DROP FUNCTION IF EXISTS "+m.database+".greylist_whitelisted", true)
+	check("without a whitelist greylisting fails open", "", "ann@calmail.example", "250")
+	check("or closed", closed, "ann@calmail.example", "451 Temporary")
+	assert.NilError(t, schema.Install(t.Context(), m.Admins, schema.Options{Database: m.database}))
+	check("a new whitelist is asked at once, with the same rights", closed, "ann@calmail.example", "451 4.7.1")
+
 	execute("DROP PROCEDURE "+m.database+".greylist_check", false)
 	check("the second node has the procedure", "", "ann@calmail.example", "451 4.7.1")
 
