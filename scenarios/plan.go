@@ -118,12 +118,13 @@ hypothesis  %s
 seed        %d
 window      %s to %s of the virtual day, %s of load at speed %d
 offered     %d messages (%.1f/s), %d webmail actions, %d account jobs
+blocklist   %d more messages are turned away before the database is asked
 trace       sha256 %s
 plan        sha256 %s
 
 hosts and nodes
 `, s.Name, s.Hypothesis, s.Seed, clock(window.From), clock(window.From+window.Duration), formatDuration(s.Workload.Duration), s.Workload.Speed,
-		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.Jobs(), p.Trace.SHA256(), p.Faults.SHA256()); err != nil {
+		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.Jobs(), p.Trace.Offered()-p.Trace.Messages(), p.Trace.SHA256(), p.Faults.SHA256()); err != nil {
 		return err
 	}
 	for _, n := range p.Topology.Nodes {

@@ -214,6 +214,9 @@ func TestOfferedAddsWhatTheBlocklistTurnsAway(t *testing.T) {
 	if got := m.Offered(); got != 39_603_960 { // 4,000,000 / 0.101
 		t.Errorf("%d messages are offered, want 39,603,960, of which 89.9 %% are turned away", got)
 	}
+	if got := newTrace(t, 0, 24*time.Hour).Offered(); got != m.Offered() {
+		t.Errorf("the trace of the day has %d offered messages, its model %d", got, m.Offered())
+	}
 	m.Weekday = time.Sunday
 	if got := m.DayMessages(); got != 1_600_000+900_000 {
 		t.Errorf("a Sunday has %d messages, want the spam of every day and 0.375 of 2,400,000", got)

@@ -135,6 +135,10 @@ func (t *Trace) Window() Window { return t.window }
 // Messages is how many messages come in the window.
 func (t *Trace) Messages() int64 { return t.messages }
 
+// Offered is how many messages are offered in the window before the DNS blocklist
+// turns its share away, which raises no question.
+func (t *Trace) Offered() int64 { return t.messages * million / (million - t.model.BlockedPPM) }
+
 // Actions is how many webmail actions come in the window.
 func (t *Trace) Actions() int64 { return t.actions }
 
