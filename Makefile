@@ -51,14 +51,23 @@ lint: ## gofmt, go vet, staticcheck
 
 .PHONY: bench
 bench: ## the benchmarks that docs/benchmarks.md quotes
-	$(GO) test -short -run '^$$' -bench . -benchmem -cpu 1 ./workload ./results
+	$(GO) test -short -run '^$$' -bench . -benchmem -cpu 1 ./workload ./results ./workload/maillog
 
 # Results are printed; nothing else should run on the machine meanwhile.
+PEERS = \
+  "PreferenceValue -benchtime 200x ./reference/preferences" \
+  "TripletMemory -benchtime 1x ./reference/greylist" \
+  "Price -benchtime 2000x ./reference/greylist" \
+  "BesidePostgrey -benchtime 5x ./reference/greylist" \
+  "BesideSysbench -benchtime 3x ./reference/routing" \
+  "BesideSysbench -benchtime 3x ./results" \
+  "Route -benchtime 8000x ./reference/sqlnode"
+
 .PHONY: peers
 peers: image programs ## the reference paths beside Postgrey and sysbench, on a real cluster
 	@$(BIN) cluster down --name test >/dev/null
-	@status=0; for package in greylist routing preferences; do \
-	    $(GO) test -run '^$$' -bench 'Price|Beside|Memory|PreferenceValue' -timeout 30m ./reference/$$package || status=$$?; \
+	@status=0; for arguments in $(PEERS); do \
+	    $(GO) test -run '^$$' -timeout 30m -bench $$arguments || status=$$?; \
 	  done; $(BIN) cluster down --name test || status=$$?; exit $$status
 
 REQUESTS ?= 1000000
