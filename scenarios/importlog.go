@@ -103,12 +103,7 @@ func ImportTrace(ctx context.Context, o ImportOptions) error {
 		totals, err = trace.Close()
 		return err
 	}
-	if o.Out == StandardOutput {
-		err = write(o.Stdout)
-	} else {
-		err = writeWhole(o.Out, o.Force, write)
-	}
-	if err != nil {
+	if err := writeTo(o.Out, o.Stdout, o.Force, write); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(o.Progress, "trace          %12d   messages, %s first tries, %s bytes, sha256 %s\n", totals.Messages, thousands(totals.Tries), thousands(totals.Bytes), totals.SHA256)

@@ -74,12 +74,7 @@ func GenerateTrace(ctx context.Context, o TraceOptions) error {
 		})
 		return err
 	}
-	if o.Out == StandardOutput {
-		err = write(o.Stdout)
-	} else {
-		err = writeWhole(o.Out, o.Force, write)
-	}
-	if err != nil {
+	if err := writeTo(o.Out, o.Stdout, o.Force, write); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.Progress, "generate: %s messages, %s first tries in %.1f s; %s bytes, sha256 %s\n", thousands(totals.Messages), thousands(totals.Tries),
@@ -102,6 +97,14 @@ func ProfileText(nameOrPath string) ([]byte, error) {
 		return nil, &InputError{File: nameOrPath, Msg: err.Error(), Cause: err}
 	}
 	return text, nil
+}
+
+// writeTo writes a trace to the standard output or, whole, to a file.
+func writeTo(out string, stdout io.Writer, force bool, write func(io.Writer) error) error {
+	if out == StandardOutput {
+		return write(stdout)
+	}
+	return writeWhole(out, force, write)
 }
 
 // writeWhole writes a file beside path, and gives it its name when it is whole.
