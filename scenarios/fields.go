@@ -91,7 +91,7 @@ func (w *Workload) fields() object {
 		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
 		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
-		{key: "before", value: oneOf(&w.Before, BeforeCorrespondents, BeforeDay), doc: "What the database holds when the window begins: `correspondents` the triplets of regular correspondents; `day` what the hours before would have left in the greylist and the preferences, while the tries that are then still to come are made too. A day of 4,000,000 messages leaves some 1.4 million rows at 10:00, about 80 bytes each on every data node."},
+		{key: "before", value: oneOf(&w.Before, BeforeCorrespondents, BeforeDay), doc: "What the database holds when the window begins: `correspondents` the triplets of regular correspondents; `day` what the hours before would have left in greylist, preferences and accounts, while the tries that are then still to come are made too. A day of 4,000,000 messages leaves some 1.4 million rows at 10:00, about 80 bytes each on every data node."},
 		{key: "retries", value: oneOf(&w.Retries, RetriesClosed, RetriesPredicted, RetriesNone), doc: "Who makes the tries after the first of a message that was put off: `closed` the peers, each by its own schedule, because of what the database answered or did not; `predicted` the peers, because of what the decision model would answer if no fault were, so that two runs offer the same (it wants `before: day`); `none` nobody."},
 	}
 }

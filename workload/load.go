@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
+	"github.com/mailbench/mailbench/reference/routing"
 )
 
 // batchRows is how many rows Load hands over at a time.
@@ -16,8 +18,9 @@ const batchRows = 500
 
 // LoadProgress is how far the load of one table is.
 type LoadProgress struct {
-	Table       string // "routes", "accounts", "preferences", "saved preferences", "triplets" or "clients", loaded in this order
-	Done, Total int64  // rows
+	Table       string // "routes", "accounts", "preferences", "saved preferences", "changed accounts", "triplets" or "clients", loaded in this order
+	Done, Total int64
+	Unit        string // of both: "rows", and of "state before" "messages"
 }
 
 // Load stores a population in a target: its routes, its accounts, its
@@ -37,7 +40,7 @@ func Load(ctx context.Context, loader reference.Loader, p Population, now time.T
 	return loadTable(ctx, "triplets", int64(p.Accounts)*Correspondents, p.TripletRows(now), loader.LoadTriplets, workers, progress)
 }
 
-// LoadBefore stores what Load does, but the greylist and the preferences as the
+// LoadBefore stores what Load does, but greylist, preferences and accounts as the
 // hours before a trace's window have left them. The target's greylisting must
 // follow the policy that the state was computed with.
 func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers int, progress func(LoadProgress)) error {
@@ -50,6 +53,19 @@ func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers
 	// After the others, as some of them replace one.
 	saved := b.Preferences()
 	if err := loadTable(ctx, "saved preferences", int64(len(saved)), slices.Values(saved), loader.LoadPreferences, workers, progress); err != nil {
+		return err
+	}
+	changed := func(ctx context.Context, rows []accounts.Account) error {
+		var routes []routing.Row
+		for _, a := range rows {
+			routes = append(routes, a.Rows()...)
+		}
+		if err := loader.LoadRoutes(ctx, routes); err != nil {
+			return err
+		}
+		return loader.LoadAccounts(ctx, rows)
+	}
+	if err := loadTable(ctx, "changed accounts", int64(len(b.changed)), slices.Values(b.changed), changed, workers, progress); err != nil {
 		return err
 	}
 	if err := loadTable(ctx, "triplets", int64(len(b.triplets)), b.Triplets(), loader.LoadTriplets, workers, progress); err != nil {
@@ -101,7 +117,7 @@ func loadTable[Row any](
 				}
 				mu.Lock()
 				done += int64(len(b.rows))
-				progress(LoadProgress{Table: table, Done: done, Total: total})
+				progress(LoadProgress{Table: table, Done: done, Total: total, Unit: "rows"})
 				mu.Unlock()
 			}
 		})
