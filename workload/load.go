@@ -18,7 +18,9 @@ const batchRows = 500
 
 // LoadProgress is how far the load of one table is.
 type LoadProgress struct {
-	Table       string // "routes", "accounts", "preferences", "saved preferences", "changed accounts", "triplets" or "clients", loaded in this order
+	// Table is "routes", "accounts", "preferences", "saved preferences", "changed
+	// accounts", "triplets" or "clients", loaded in this order, or "recipients".
+	Table       string
 	Done, Total int64
 	Unit        string // of both: "rows", and of "state before" "messages"
 }
@@ -34,7 +36,7 @@ func Load(ctx context.Context, loader reference.Loader, p Population, now time.T
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	if err := loadPopulation(ctx, loader, p, now, workers, progress); err != nil {
+	if err := LoadPopulation(ctx, loader, p, now, workers, progress); err != nil {
 		return err
 	}
 	return loadTable(ctx, "triplets", int64(p.Accounts)*Correspondents, p.TripletRows(now), loader.LoadTriplets, workers, progress)
@@ -47,7 +49,7 @@ func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	if err := loadPopulation(ctx, loader, b.trace.population, b.Start(), workers, progress); err != nil {
+	if err := LoadPopulation(ctx, loader, b.trace.population, b.Start(), workers, progress); err != nil {
 		return err
 	}
 	// After the others, as some of them replace one.
@@ -74,7 +76,11 @@ func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers
 	return loadTable(ctx, "clients", int64(len(b.clients)), b.Clients(), loader.LoadClients, workers, progress)
 }
 
-func loadPopulation(ctx context.Context, loader reference.Loader, p Population, now time.Time, workers int, progress func(LoadProgress)) error {
+// LoadPopulation is Load without the triplets: nobody has written to anybody yet.
+func LoadPopulation(ctx context.Context, loader reference.Loader, p Population, now time.Time, workers int, progress func(LoadProgress)) error {
+	if progress == nil {
+		progress = func(LoadProgress) {}
+	}
 	if err := p.Validate(); err != nil {
 		return err
 	}
