@@ -31,7 +31,7 @@ type Survey struct {
 }
 
 // SurveyTrace reads every item of a file and checks each byte of it, so that what
-// was altered shows before a target is started. It holds some 40 bytes for each
+// was altered shows before a target is started. It holds some 50 bytes for each
 // recipient of an imported trace, of which there may be 10,000,000. An error is
 // the file's fault, but for that of ctx.
 func SurveyTrace(ctx context.Context, f *TraceFile) (*Survey, error) {

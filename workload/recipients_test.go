@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mailbench/mailbench/reference/accounts"
+	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/routing"
 )
 
@@ -151,4 +153,25 @@ func TestSurveyOfAGeneratedFileLooksForNoRecipients(t *testing.T) {
 			t.Errorf("survey of %v: %+v, %v", w, s, err)
 		}
 	}
+}
+
+// TestWhatIsNoAddressIsRefusedUnasked: an MTA answers a syntax error, which costs
+// the database nothing, and goes on with the recipients after it.
+func TestWhatIsNoAddressIsRefusedUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &samples{}
+		r := newReplay(t, quietModel(1, 0), Window{0, time.Minute}, &fakeTarget{route: routing.Local, grey: greylist.Pass}, out, mta(1))
+		r.Trace = imported(t, testClient, []string{"postmaster", "a@a.example", strings.Repeat("x", 300) + "@a.example"})
+		stats, err := r.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked []string
+		for _, s := range out.all {
+			asked = append(asked, fmt.Sprint(s.Recipient, " ", s.Operation))
+		}
+		if want := []string{"1 route", "1 check", "1 deliver"}; !slices.Equal(asked, want) || stats.ChecksNotAsked != 0 {
+			t.Errorf("asked %q, want %q; %+v", asked, want, stats)
+		}
+	})
 }
