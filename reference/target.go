@@ -97,22 +97,6 @@ func (o Operation) String() string {
 	}
 }
 
-// AnswerName spells the verdict of an operation as recordings store it.
-func AnswerName(o Operation, verdict uint8) string {
-	switch o.Path() {
-	case Routing:
-		return routing.Verdict(verdict).String()
-	case Greylist:
-		return greylist.Verdict(verdict).String()
-	case Preferences:
-		return preferences.Verdict(verdict).String()
-	case Accounts:
-		return accounts.Verdict(verdict).String()
-	default:
-		return "none"
-	}
-}
-
 // Session is one connection of one client to one node, able to ask every path.
 // It serves one operation at a time. After an error that is not the database's
 // own answer the session must be closed.

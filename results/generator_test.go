@@ -60,7 +60,7 @@ func nullReplay(b *testing.B, w workload.Window, speed int, out workload.Recorde
 }
 
 func record(b *testing.B) *Recording {
-	r, err := Create(b.TempDir(), testManifest(b), nil)
+	r, err := Create(b.TempDir(), testManifest(b), Inputs{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func TestHlogFormat(t *testing.T) {
 
 func TestHlogTakesLateAndLongSamples(t *testing.T) {
 	dir := t.TempDir()
-	rec, err := Create(dir, testManifest(t), nil)
+	rec, err := Create(dir, testManifest(t), Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}

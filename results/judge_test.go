@@ -374,7 +374,7 @@ func write(t *testing.T, dir, name string, b []byte) {
 
 func TestRunWithoutOpsIsInconclusive(t *testing.T) {
 	dir := t.TempDir()
-	rec, err := Create(dir, testManifest(t), nil)
+	rec, err := Create(dir, testManifest(t), Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +440,7 @@ func TestPhasesFollowEachOther(t *testing.T) {
 
 func BenchmarkJudge(b *testing.B) {
 	dir := b.TempDir()
-	rec, err := Create(dir, testManifest(b), nil)
+	rec, err := Create(dir, testManifest(b), Inputs{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -462,7 +462,7 @@ func BenchmarkJudge(b *testing.B) {
 // A message begins once, however often its address is routed.
 func TestADeliveryIsNoNewMessage(t *testing.T) {
 	dir := t.TempDir()
-	r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "all", TargetPPM: 990_000}}}, nil)
+	r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "all", TargetPPM: 990_000}}}, Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -498,7 +498,7 @@ func TestADeliveryIsNoNewMessage(t *testing.T) {
 // which were never asked.
 func TestWrongAnswersAreBad(t *testing.T) {
 	dir := t.TempDir()
-	r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "routing", Path: "routing", TargetPPM: 900_000}}}, nil)
+	r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "routing", Path: "routing", TargetPPM: 900_000}}}, Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -560,7 +560,7 @@ func TestAccountsShowWhereAsked(t *testing.T) {
 		{"a change must be read back", []accounts.Verdict{accounts.Changed}, true, true},
 	} {
 		dir := t.TempDir()
-		r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "routing", Path: "routing", TargetPPM: 900_000}}}, nil)
+		r, err := Create(dir, Manifest{Objectives: []Objective{{Name: "routing", Path: "routing", TargetPPM: 900_000}}}, Inputs{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -610,7 +610,7 @@ func TestBadMinuteShowsInALongRun(t *testing.T) {
 		dir := t.TempDir()
 		m := testManifest(t)
 		m.Faults, m.Objectives = nil, []Objective{{Name: "all", TargetPPM: 900_000}}
-		r, err := Create(dir, m, nil)
+		r, err := Create(dir, m, Inputs{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -653,7 +653,7 @@ func near(got, want int64) bool { return got >= want && got <= want+want/1000 }
 func TestNoiseIsOfTheLoad(t *testing.T) {
 	dir := t.TempDir()
 	m := testManifest(t)
-	r, err := Create(dir, m, nil)
+	r, err := Create(dir, m, Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,10 +59,11 @@ type Client struct {
 // Trace identifies what was to be replayed.
 type Trace struct {
 	SHA256         string `json:"sha256"`
-	MessagesPerDay int64  `json:"messages_per_day"`
-	Messages       int64  `json:"messages"`       // in the window
-	Actions        int64  `json:"actions"`        // webmail actions in the window
-	Jobs           int64  `json:"jobs,omitempty"` // jobs on accounts in the window
+	Origin         string `json:"origin,omitempty"` // of an imported one: a sentence
+	MessagesPerDay int64  `json:"messages_per_day"` // of the model; 0 of an imported trace
+	Messages       int64  `json:"messages"`         // in the window
+	Actions        int64  `json:"actions"`          // webmail actions in the window
+	Jobs           int64  `json:"jobs,omitempty"`   // jobs on accounts in the window
 }
 
 // PlannedFault is one fault of the plan.

@@ -57,10 +57,16 @@ var (
 	_ chaos.EventSink   = (*Recording)(nil)
 )
 
+// Inputs are the files that a run can be repeated from.
+type Inputs struct {
+	Scenario []byte // resolved
+	Profile  []byte // of a profile's file; nil where the scenario names a built-in one
+}
+
 // Create starts a recording in dir, which is made if it is not there, and
-// writes the manifest and the resolved scenario. It does not touch a directory
+// writes the manifest and the inputs. It does not touch a directory
 // that holds a recording already. An empty m.Schema is filled in.
-func Create(dir string, m Manifest, scenario []byte) (*Recording, error) {
+func Create(dir string, m Manifest, in Inputs) (*Recording, error) {
 	if m.Schema == "" {
 		m.Schema = ManifestSchema
 	}
@@ -88,8 +94,10 @@ func Create(dir string, m Manifest, scenario []byte) (*Recording, error) {
 		_, err = f.Write(content)
 		return f
 	}
-	manifestFile := create(ManifestFile, manifest)
-	scenarioFile := create(ScenarioFile, scenario)
+	closed := []*os.File{create(ManifestFile, manifest), create(ScenarioFile, in.Scenario)}
+	if in.Profile != nil {
+		closed = append(closed, create(ProfileFile, in.Profile))
+	}
 	r := &Recording{
 		samplesFile: create(SamplesFile, samplesHeader()),
 		counters:    &lines{f: create(CountersFile, nil)},
@@ -100,7 +108,9 @@ func Create(dir string, m Manifest, scenario []byte) (*Recording, error) {
 		done:        make(chan struct{}),
 	}
 	if err == nil {
-		err = errors.Join(manifestFile.Close(), scenarioFile.Close())
+		for _, f := range closed {
+			err = errors.Join(err, f.Close())
+		}
 	}
 	if err == nil {
 		r.samples, err = newBlockWriter(r.samplesFile)

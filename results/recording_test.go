@@ -47,7 +47,7 @@ func open(t testing.TB, dir string) *Reader {
 func TestRecordingComesBack(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "run")
 	m := testManifest(t)
-	rec, err := Create(dir, m, []byte("name: x\n"))
+	rec, err := Create(dir, m, Inputs{Scenario: []byte("name: x\n"), Profile: []byte("name: y\n")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +93,9 @@ func TestRecordingComesBack(t *testing.T) {
 	if len(r.Truncated()) != 0 {
 		t.Errorf("truncated: %v", r.Truncated())
 	}
+	if b, err := os.ReadFile(filepath.Join(dir, ProfileFile)); err != nil || string(b) != "name: y\n" {
+		t.Errorf("the profile is %q (%v)", b, err)
+	}
 	if b, err := os.ReadFile(filepath.Join(dir, ScenarioFile)); err != nil || string(b) != "name: x\n" {
 		t.Errorf("scenario is %q, %v", b, err)
 	}
@@ -100,7 +103,7 @@ func TestRecordingComesBack(t *testing.T) {
 
 func TestRecordFromManyGoroutines(t *testing.T) {
 	dir := t.TempDir()
-	rec, err := Create(dir, testManifest(t), nil)
+	rec, err := Create(dir, testManifest(t), Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +148,7 @@ func TestRecordFromManyGoroutines(t *testing.T) {
 func TestCrashLosesAtMostTheLastSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		rec, err := Create(dir, testManifest(t), nil)
+		rec, err := Create(dir, testManifest(t), Inputs{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +187,7 @@ func (d slowDisk) Write(b []byte) (int, error) {
 func TestRecordWaitsForASlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		rec, err := Create(dir, testManifest(t), nil)
+		rec, err := Create(dir, testManifest(t), Inputs{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +239,7 @@ func TestRecordingThatMetAnErrorEndsAsFailed(t *testing.T) {
 		}, "recording: write samples: "},
 	} {
 		dir := t.TempDir()
-		rec, err := Create(dir, testManifest(t), nil)
+		rec, err := Create(dir, testManifest(t), Inputs{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +259,7 @@ func TestRecordingThatMetAnErrorEndsAsFailed(t *testing.T) {
 }
 
 func TestSampleAfterCloseIsAnError(t *testing.T) {
-	rec, err := Create(t.TempDir(), testManifest(t), nil)
+	rec, err := Create(t.TempDir(), testManifest(t), Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +277,7 @@ func TestCreateRefuses(t *testing.T) {
 	used := t.TempDir()
 	twoKills(t, used, testManifest(t), completed)
 	before := files(t, used)
-	if _, err := Create(used, testManifest(t), nil); err == nil || !strings.Contains(err.Error(), "choose an empty directory") {
+	if _, err := Create(used, testManifest(t), Inputs{}); err == nil || !strings.Contains(err.Error(), "choose an empty directory") {
 		t.Errorf("a directory in use: got error %v", err)
 	}
 	if !maps.Equal(files(t, used), before) {
@@ -282,7 +285,7 @@ func TestCreateRefuses(t *testing.T) {
 	}
 	m := testManifest(t)
 	m.Schema = "mailbench.manifest/v9"
-	if _, err := Create(t.TempDir(), m, nil); err == nil || !strings.Contains(err.Error(), `must be "mailbench.manifest/v1"`) {
+	if _, err := Create(t.TempDir(), m, Inputs{}); err == nil || !strings.Contains(err.Error(), `must be "mailbench.manifest/v1"`) {
 		t.Errorf("another schema: got error %v", err)
 	}
 }
@@ -358,7 +361,7 @@ func TestAlteredBlockNamesFileAndByte(t *testing.T) {
 // processor, while there is room in memory.
 func BenchmarkRecord(b *testing.B) {
 	samples := realistic(blockSamples)
-	rec, err := Create(b.TempDir(), testManifest(b), nil)
+	rec, err := Create(b.TempDir(), testManifest(b), Inputs{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -394,7 +397,7 @@ func BenchmarkRecord(b *testing.B) {
 func BenchmarkRecordToFile(b *testing.B) {
 	samples := realistic(100_000)
 	dir := b.TempDir()
-	rec, err := Create(dir, testManifest(b), nil)
+	rec, err := Create(dir, testManifest(b), Inputs{})
 	if err != nil {
 		b.Fatal(err)
 	}

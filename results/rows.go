@@ -11,6 +11,7 @@ import (
 const (
 	ManifestFile = "manifest.json"
 	ScenarioFile = "scenario.yaml"
+	ProfileFile  = "profile.yaml" // only where the scenario names a file of its own
 	SamplesFile  = "samples.mbs"
 	CountersFile = "counters.jsonl"
 	EventsFile   = "events.jsonl"

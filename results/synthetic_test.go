@@ -79,7 +79,7 @@ func step(at time.Duration, fault, node, name string) chaos.Event {
 //	One routing op at 50 s takes 2 s.
 func twoKills(t testing.TB, dir string, m Manifest, end EndOfRun) {
 	t.Helper()
-	r, err := Create(dir, m, []byte("name: two-kills\n"))
+	r, err := Create(dir, m, Inputs{Scenario: []byte("name: two-kills\n")})
 	if err != nil {
 		t.Fatal(err)
 	}

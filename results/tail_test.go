@@ -54,7 +54,7 @@ func TestEveryQuantileOfAFailover(t *testing.T) {
 	dir := t.TempDir()
 	m := testManifest(t)
 	m.Faults, m.Objectives, m.Bounds = m.Faults[:1], []Objective{{Name: "all", TargetPPM: 900_000}}, Bounds{}
-	r, err := Create(dir, m, nil)
+	r, err := Create(dir, m, Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}

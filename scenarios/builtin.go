@@ -74,7 +74,7 @@ func Load(nameOrPath string) (*File, error) {
 		}
 		return nil, &InputError{Msg: strictyaml.UnknownName("scenario", nameOrPath, builtinNames()) + "; a file of yours is named by its path, such as ./mine.yaml"}
 	}
-	data, err := readFile(nameOrPath)
+	data, err := readFile("scenario", nameOrPath)
 	if err != nil {
 		return nil, &InputError{File: nameOrPath, Msg: err.Error(), Cause: err}
 	}
@@ -87,19 +87,19 @@ func isPath(s string) bool {
 }
 
 // readFile reads no more than it takes to see that a file is too large.
-func readFile(path string) ([]byte, error) {
+func readFile(noun, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		var pathErr *fs.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err // the path is named already
 		}
-		return nil, fmt.Errorf("read the scenario file: %w", err)
+		return nil, fmt.Errorf("read the %s file: %w", noun, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the scenario file: %w", err)
+		return nil, fmt.Errorf("read the %s file: %w", noun, err)
 	}
 	return data, nil
 }

@@ -198,33 +198,51 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 	ctx, cancel := context.WithTimeoutCause(ctx, loadTimeout, fmt.Errorf("it took longer than %v", loadTimeout))
 	defer cancel()
 	began := time.Now()
-	now := day.Add(p.Trace.Window().From)
 	show := newBar(c.Progress, c.Terminal).show
 	if c.Quiet {
 		show = nil
 	}
-	var later []*workload.Try
-	if p.Scenario.Workload.Before == BeforeDay {
-		var before *workload.Before
-		if before, err = p.Trace.Before(ctx, greylist.DefaultPolicy(), day, show); err == nil {
-			switch p.Scenario.Workload.Retries {
-			case RetriesClosed:
-				later = before.Later()
-			case RetriesPredicted:
-				later, err = p.Trace.Predict(ctx, greylist.DefaultPolicy(), day, nil)
-			}
-			if err == nil {
-				err = workload.LoadBefore(ctx, loader, before, loadWorkers, show)
-			}
-		}
-	} else {
-		err = workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
-	}
+	later, err := p.fill(ctx, loader, show)
 	if err := errors.Join(err, closeLoader()); err != nil {
 		return nil, fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
 	}
-	c.say("load: %d accounts in %.1f s", p.Population.Accounts, time.Since(began).Seconds())
+	accounts := int64(p.Population.Accounts)
+	if p.imported() {
+		accounts = p.survey.Recipients
+	}
+	c.say("load: %d accounts in %.1f s", accounts, time.Since(began).Seconds())
 	return later, nil
+}
+
+// fill stores what the database holds when the window begins, and returns the
+// tries that are to be made beside the trace.
+func (p *Plan) fill(ctx context.Context, loader reference.Loader, show func(workload.LoadProgress)) ([]*workload.Try, error) {
+	now := day.Add(p.Trace.Window().From)
+	switch {
+	case p.imported():
+		return nil, workload.LoadRecipients(ctx, loader, p.survey, now, loadWorkers, show)
+	case p.Scenario.Workload.Before == BeforeNone:
+		return nil, workload.LoadPopulation(ctx, loader, p.Population, now, loadWorkers, show)
+	case p.Scenario.Workload.Before == BeforeCorrespondents:
+		return nil, workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
+	}
+	var (
+		before *workload.Before
+		later  []*workload.Try
+		err    error
+	)
+	if p.Scenario.Workload.Retries == RetriesPredicted {
+		before, later, err = p.made.Predict(ctx, greylist.DefaultPolicy(), day, show)
+	} else {
+		before, err = p.made.Before(ctx, greylist.DefaultPolicy(), day, show)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.Scenario.Workload.Retries == RetriesClosed {
+		later = before.Later()
+	}
+	return later, workload.LoadBefore(ctx, loader, before, loadWorkers, show)
 }
 
 // sinks hands what happens to the recording and to the meter.
@@ -250,7 +268,7 @@ func (c *Conductor) create(ctx context.Context, docker *client.Client, target *c
 	manifest.Version, manifest.Host = versions(ctx, docker, target, c.Version), hostFacts()
 	anchor := time.Now().Add(lead) // last: all of the above takes its time
 	manifest.Anchor = anchor.UTC()
-	recording, err := results.Create(c.Dir, manifest, p.Scenario.YAML())
+	recording, err := results.Create(c.Dir, manifest, p.Scenario.recorded())
 	return recording, anchor, err
 }
 

@@ -50,7 +50,7 @@ func plan(t *testing.T, text string, overrides ...scenarios.Override) *scenarios
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := scenarios.NewPlan(s)
+	p, err := scenarios.NewPlan(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
-	"github.com/mailbench/mailbench/workload"
 )
 
 // fields is the one table of what a scenario file may say: it reads files,
@@ -20,11 +19,11 @@ func (s *Scenario) fields() object {
 		{key: "hypothesis", value: sentenceValue(&s.Hypothesis, 500), required: true,
 			doc: "One sentence that the run may prove wrong."},
 		{key: "seed", value: integerValue(&s.Seed, 0, uint64(math.MaxUint64)),
-			doc: "Population, trace and fault plan are functions of it."},
+			fallback: "`1`; with `workload.trace` the file's", doc: "Population, trace and fault plan are functions of it."},
 		{key: "topology", value: s.TopologySpec.fields(),
 			doc: "The cluster: one management node `mgm1` on host `admin1`, data nodes `data1`… on `cyrus1`…, SQL nodes `sql1`… on `sql_hosts`."},
 		{key: "population", value: s.Population.fields(),
-			doc: "Whose mail it is."},
+			doc: "Whose mail it is. Not to be written with `workload.trace`."},
 		{key: "workload", value: s.Workload.fields(),
 			doc: "The window of the virtual day that is replayed."},
 		{key: "clients", fallback: "one on each of `sql_hosts`, named as its host: a webmail client with persistent connections where that name starts with `webmail`, else an MTA", doc: "The machines of ours that ask the database. At least one is an MTA.",
@@ -85,13 +84,15 @@ func (p *Population) fields() object {
 
 func (w *Workload) fields() object {
 	return object{
-		{key: "profile", value: oneOf(&w.Profile, workload.ProfileNames()...), doc: "The day model: who sends when, and what. docs/workload.md describes it."},
+		{key: "trace", value: orNone(&w.Trace, pathValue(&w.Trace)), doc: "A trace file to replay instead of generating messages: of `workload generate` or `workload import`. Seed and population are the file's. [Trace files](#trace-files) says what else follows."},
+		{key: "trace_sha256", fallback: "the file's", value: hashValue(&w.TraceSHA256), doc: "What the trace file must have, as `workload inspect` prints it: another file is refused."},
+		{key: "profile", value: profileValue(&w.Profile), doc: "Not to be written with `trace`, as the next two. The day model: who sends when, and what. docs/workload.md describes it, and what a file of yours must hold."},
 		{key: "messages_per_day", fallback: "the profile's", value: integerValue(&w.MessagesPerDay, 1, 1_000_000_000), doc: "Messages that peers offer on the whole virtual day, retries apart."},
 		{key: "account_jobs_per_day", fallback: "the profile's", value: integerValue(&w.JobsPerDay, 0, 1_000_000), doc: "What the staff does to accounts on the whole virtual day: new ones, moves to another backend, forwards."},
-		{key: "from", value: startValue(&w.From), doc: "Where on the virtual day the window begins."},
-		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day."},
+		{key: "from", value: startValue(&w.From), fallback: "`busiest-hour`; with `trace` where the file begins", doc: "Where on the virtual day the window begins. On later days of a trace file hours go on: `38:00` is 14:00 on the second."},
+		{key: "duration", value: durationValue(&w.Duration, time.Second, longest), fallback: "`6m`; with `trace` the rest of the file", doc: "How long the load lasts, in wall time. `duration` times `speed` must fit the virtual day, or the trace file."},
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
-		{key: "before", value: oneOf(&w.Before, BeforeCorrespondents, BeforeDay), doc: "What the database holds when the window begins: `correspondents` the triplets of regular correspondents; `day` what the hours before would have left in the greylist and the preferences, while the tries that are then still to come are made too. A day of 4,000,000 messages leaves some 1.4 million rows at 10:00, about 80 bytes each on every data node."},
+		{key: "before", fallback: "`correspondents`; with a `trace` that was imported `none`", value: oneOf(&w.Before, BeforeNone, BeforeCorrespondents, BeforeDay), doc: "What the database holds when the window begins, beside accounts and preferences: `none` an empty greylist; `correspondents` the triplets of regular correspondents; `day` what the hours before would have left in greylist, preferences and accounts, while the tries that are then still to come are made too. A day of 4,000,000 messages leaves some 1.4 million rows at 10:00, about 80 bytes each on every data node."},
 		{key: "retries", value: oneOf(&w.Retries, RetriesClosed, RetriesPredicted, RetriesNone), doc: "Who makes the tries after the first of a message that was put off: `closed` the peers, each by its own schedule, because of what the database answered or did not; `predicted` the peers, because of what the decision model would answer if no fault were, so that two runs offer the same (it wants `before: day`); `none` nobody."},
 	}
 }

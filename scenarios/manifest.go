@@ -24,7 +24,7 @@ func (p *Plan) manifest(runID string) results.Manifest {
 		Window:   results.Window{FromSeconds: int64(window.From.Seconds()), DurationSeconds: int64(window.Duration.Seconds())},
 		Topology: p.Topology,
 		Trace: results.Trace{
-			SHA256: p.Trace.SHA256(), MessagesPerDay: s.Workload.MessagesPerDay,
+			SHA256: p.TraceSHA256(), MessagesPerDay: s.Workload.MessagesPerDay,
 			Messages: p.Trace.Messages(), Actions: p.Trace.Actions(), Jobs: p.Trace.Jobs(),
 		},
 		PlanSHA256: p.Faults.SHA256(),
@@ -33,6 +33,11 @@ func (p *Plan) manifest(runID string) results.Manifest {
 			LagP999US: s.Bounds.LagP999.Microseconds(), SchedP999US: s.Bounds.SchedP999.Microseconds(), GCPauseUS: s.Bounds.GCPause.Microseconds(),
 			StealPPM: s.Bounds.StealPPM, ClockStepUS: s.Bounds.ClockStep.Microseconds(),
 		},
+	}
+	if p.imported() {
+		m.Trace.Origin = p.file.Header().Origin
+	} else if p.file != nil {
+		m.Trace.MessagesPerDay = p.file.Header().Profile.Model.MessagesPerDay
 	}
 	for _, spec := range s.Clients {
 		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes})

@@ -8,17 +8,21 @@ import (
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/topology"
-	"github.com/mailbench/mailbench/workload"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
-// Parse reads a scenario file. The name stands in errors; data is the file's
-// text, at most 1 MiB. The overrides are applied in their order before anything
-// is checked.
+// Parse reads a scenario file. The name is its path, which stands in errors and
+// which the paths of profile and trace file are relative to; those in an override
+// are relative to the working directory. data is the file's text, at most 1 MiB.
+// The overrides are applied in their order before anything is checked.
+//
+// Parse reads the profile's file and looks at the trace file; NewPlan reads all of
+// that.
 //
 // What Parse returns is resolved and consistent. Otherwise the error joins an
-// *InputError for each mistake in the order of the file: all of them if the
-// file is YAML at all, and the first one if it is not.
+// *InputError for each mistake in the order of the file, before those in the
+// profile's file: all of them if the file is YAML at all, and the first one if it
+// is not.
 func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 	root, mistake := strictyaml.ParseTree("scenario", name, data, true)
 	if mistake != nil {
@@ -35,13 +39,32 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 			return nil, mistake
 		}
 	}
-	s := defaults()
+	s, d := read(root, defaults())
+	if s.Workload.Trace == "" {
+		wrongProfile := d.fillProfile(name, s)
+		d.checkDay(s)
+		return d.finish(s, wrongProfile)
+	}
+	if t := d.openTrace(name, s); t != nil {
+		// Once more: times in shares of the load want the file's length.
+		s, d = read(root, traceDefaults(t, s, d))
+		d.checkTrace(s, t)
+	}
+	return d.finish(s, nil)
+}
+
+// read reads a file over its defaults.
+func read(root *node, s *Scenario) (*Scenario, *decoder) {
 	d := &decoder{strictyaml.NewDecoder("scenario")}
 	d.Read(s.fields(), "", root)
-	d.fillWorkload(s)
+	return s, d
+}
+
+// finish fills and checks what does not depend on where the messages come from.
+func (d *decoder) finish(s *Scenario, wrongProfile error) (*Scenario, error) {
 	d.fillClients(s)
 	d.check(s)
-	if err := d.Err(); err != nil {
+	if err := errors.Join(d.Err(), wrongProfile); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -51,30 +74,20 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 // same scenario.
 func (s *Scenario) YAML() []byte {
 	var b strings.Builder
-	s.fields().Write().Print(&b, "")
+	root := s.fields().Write()
+	w := root.Get("workload")
+	if s.Workload.Trace == "" {
+		w.Remove("trace_sha256")
+	} else { // what must not stand beside a trace file
+		root.Remove("population")
+		w.Remove("profile", "messages_per_day", "account_jobs_per_day")
+	}
+	root.Print(&b, "")
 	return []byte(b.String())
 }
 
 // decoder is one reading of a scenario file.
 type decoder struct{ *strictyaml.Decoder }
-
-// fillWorkload resolves the defaults that the profile has.
-func (d *decoder) fillWorkload(s *Scenario) {
-	if !d.Good("workload.profile") {
-		return
-	}
-	p, err := workload.BuiltinProfile(s.Workload.Profile)
-	if err != nil {
-		d.Reject("workload.profile", "%v", err)
-		return
-	}
-	if _, ok := d.Written["workload.messages_per_day"]; !ok {
-		s.Workload.MessagesPerDay = p.Model.MessagesPerDay
-	}
-	if _, ok := d.Written["workload.account_jobs_per_day"]; !ok {
-		s.Workload.JobsPerDay = p.Model.JobsPerDay
-	}
-}
 
 // fillClients resolves the defaults that depend on the topology.
 func (d *decoder) fillClients(s *Scenario) {
@@ -104,7 +117,7 @@ func (d *decoder) check(s *Scenario) {
 		}
 	}
 	d.checkClients(s)
-	d.checkWindow(s)
+	d.checkRetries(s)
 	d.checkFaultTimes(s)
 	d.checkFaultPlan(s)
 	d.Unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
@@ -173,24 +186,34 @@ func (d *decoder) checkFaultTargets(s *Scenario, t topology.Topology) {
 	}
 }
 
-func (d *decoder) checkWindow(s *Scenario) {
+// checkDay holds the window of a generated trace against the virtual day.
+func (d *decoder) checkDay(s *Scenario) {
 	w := s.Workload
-	if !d.Good("workload") {
+	if _, ok := d.Written["workload.trace_sha256"]; ok {
+		d.Reject("workload.trace_sha256", "wants workload.trace, which it is of")
+	}
+	if !d.Good("workload.from", "workload.duration", "workload.speed") {
 		return
 	}
 	const day = 24 * time.Hour
-	if w.Span() > day-w.From.TimeOfDay {
+	switch {
+	case w.From.TimeOfDay >= day:
+		d.Reject("workload.from", "must be before 24:00, not %s: only a trace file has later days", formatStart(w.From))
+	case w.Span() > day-w.From.TimeOfDay:
 		d.Reject("workload.duration", "must end on the same virtual day: %s at speed %d from %s passes midnight",
 			formatDuration(w.Duration), w.Speed, formatStart(w.From))
 	}
-	if w.Retries == RetriesPredicted && w.Before != BeforeDay {
+}
+
+func (d *decoder) checkRetries(s *Scenario) {
+	if d.Good("workload.retries", "workload.before") && s.Workload.Retries == RetriesPredicted && s.Workload.Before != BeforeDay {
 		d.Reject("workload.retries", "predicted wants workload.before to be day: what the hours before leave decides who is put off")
 	}
 }
 
 // checkFaultTimes finds the earliest course that the plan can take.
 func (d *decoder) checkFaultTimes(s *Scenario) {
-	if !d.Good("workload.duration") {
+	if !d.Good("workload.duration", "workload.trace") {
 		return
 	}
 	load := s.Workload.Duration
@@ -222,7 +245,7 @@ func (d *decoder) checkFaultTimes(s *Scenario) {
 // checkFaultPlan has chaos refuse what would be an outage of the harness's own
 // making.
 func (d *decoder) checkFaultPlan(s *Scenario) {
-	if !d.Good("topology", "faults", "workload.duration") {
+	if !d.Good("topology", "faults", "workload.duration", "workload.trace") {
 		return
 	}
 	t, err := s.Topology()

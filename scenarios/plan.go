@@ -1,8 +1,11 @@
 package scenarios
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
@@ -22,55 +25,136 @@ const avoid = time.Second
 type Plan struct {
 	Scenario   *Scenario
 	Topology   topology.Topology
-	Population workload.Population
-	Trace      *workload.Trace
+	Population workload.Population // of an imported trace, whose recipients are not of it, as its file says
+	Trace      workload.Source
 	Clients    []workload.Client
 	Faults     chaos.Plan
+
+	traceSHA256 string
+	made        *workload.Trace     // what is generated, or was for a file whose hours before are wanted
+	file        *workload.TraceFile // nil if none is replayed
+	survey      *workload.Survey    // of the file
+	closeFile   func() error
 }
 
-// NewPlan works a scenario out. Errors are mistakes of the scenario.
-func NewPlan(s *Scenario) (*Plan, error) {
+// NewPlan works a scenario out. A trace file is read and checked from end to end.
+// Errors are mistakes of the scenario or of that file, and are of type *InputError
+// then. Close ends the plan.
+func NewPlan(ctx context.Context, s *Scenario) (*Plan, error) {
 	t, err := s.Topology()
 	if err != nil {
 		return nil, err
 	}
-	profile, err := workload.BuiltinProfile(s.Workload.Profile)
-	if err != nil {
-		return nil, fmt.Errorf("the workload of scenario %s: %w", s.Name, err)
-	}
-	p := &Plan{Scenario: s, Topology: t, Population: s.population(profile)}
-	if p.Trace, err = s.trace(profile.Model, p.Population); err != nil {
-		return nil, err
-	}
+	p := &Plan{Scenario: s, Topology: t}
 	if p.Clients, err = s.clients(t); err != nil {
 		return nil, err
 	}
 	if p.Faults, err = s.faultPlan(t); err != nil {
 		return nil, err
 	}
+	if s.Workload.Trace != "" {
+		err = p.replay(ctx)
+	} else {
+		err = p.generate()
+	}
+	if err == nil {
+		err = p.checkClients()
+	}
+	if err != nil {
+		_ = p.Close() // only read
+		return nil, err
+	}
 	return p, nil
 }
 
-func (s *Scenario) population(profile workload.Profile) workload.Population {
-	p := workload.DefaultPopulation(s.Seed)
-	p.Peers = &profile.Peers
-	p.Accounts, p.Domain = s.Population.Accounts, s.Population.Domain
-	return p
+// Close closes the trace file.
+func (p *Plan) Close() error {
+	if p.closeFile == nil {
+		return nil
+	}
+	return p.closeFile()
 }
 
-func (s *Scenario) trace(model workload.Model, p workload.Population) (*workload.Trace, error) {
+func (p *Plan) generate() error {
+	s := p.Scenario
+	profile, err := s.profile()
+	if err != nil {
+		return fmt.Errorf("the workload of scenario %s: %w", s.Name, err)
+	}
+	p.Population = workload.DefaultPopulation(s.Seed)
+	p.Population.Peers = &profile.Peers
+	p.Population.Accounts, p.Population.Domain = s.Population.Accounts, s.Population.Domain
+	model := profile.Model
 	model.MessagesPerDay, model.JobsPerDay = s.Workload.MessagesPerDay, s.Workload.JobsPerDay
 	from := s.Workload.From.TimeOfDay
 	if s.Workload.From.BusiestHour {
 		hour, _ := model.BusiestHour()
 		from = time.Duration(hour) * time.Hour
 	}
-	t, err := workload.NewTrace(s.Seed, model, p, workload.Window{From: from, Duration: s.Workload.Span()})
-	if err != nil {
-		return nil, fmt.Errorf("the workload of scenario %s: %w", s.Name, err)
+	if p.made, err = workload.NewTrace(s.Seed, model, p.Population, workload.Window{From: from, Duration: s.Workload.Span()}); err != nil {
+		return &InputError{Msg: fmt.Sprintf("the workload of scenario %s: %v", s.Name, err), Cause: err}
 	}
-	return t, nil
+	p.Trace = p.made
+	return nil
 }
+
+// replay opens the slice of the trace file.
+func (p *Plan) replay(ctx context.Context) error {
+	s := p.Scenario
+	whole, err := workload.OpenTrace(s.inputs.tracePath)
+	if err != nil {
+		return &InputError{Msg: err.Error(), Cause: err}
+	}
+	p.closeFile = whole.Close
+	if sum := whole.SHA256(); sum != s.Workload.TraceSHA256 {
+		return &InputError{Msg: fmt.Sprintf("trace file %s has changed: its items have SHA-256 %s", s.inputs.tracePath, sum)}
+	}
+	if p.file, err = whole.Slice(s.slice(whole.Window())); err == nil {
+		p.survey, err = workload.SurveyTrace(ctx, p.file)
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	if err != nil {
+		return &InputError{Msg: err.Error(), Cause: err}
+	}
+	header := p.file.Header()
+	p.Trace, p.Population, p.traceSHA256 = p.file, header.Population, p.survey.SHA256
+	if header.Imported() || s.Workload.Before != BeforeDay {
+		return nil
+	}
+	// The hours before are made anew, which only is the truth if the file is what
+	// its header says.
+	p.made, err = workload.NewTrace(header.Seed, header.Profile.Model, header.Population, header.Window)
+	if err == nil && p.made.SHA256() != p.survey.SHA256 {
+		err = errors.New("its seed and profile do not make its messages with this program; use the one that wrote it, or set workload.before to correspondents")
+	}
+	if err != nil {
+		return &InputError{Msg: fmt.Sprintf("trace file %s: what was before it cannot be worked out: %v", s.inputs.tracePath, err), Cause: err}
+	}
+	return nil
+}
+
+// checkClients finds what nobody would ask before a cluster is started for it.
+func (p *Plan) checkClients() error {
+	webmail := slices.ContainsFunc(p.Clients, func(c workload.Client) bool { return c.Kind == workload.Webmail })
+	if !webmail && p.Trace.Actions()+p.Trace.Jobs() > 0 {
+		return &InputError{Msg: fmt.Sprintf("scenario %s has no client of kind webmail for the trace's %d webmail logins and %d account jobs: add one to clients",
+			p.Scenario.Name, p.Trace.Actions(), p.Trace.Jobs())}
+	}
+	return nil
+}
+
+// TraceSHA256 is that of the trace's items.
+func (p *Plan) TraceSHA256() string {
+	if p.traceSHA256 == "" {
+		p.traceSHA256 = p.Trace.SHA256()
+	}
+	return p.traceSHA256
+}
+
+// imported says that the trace is of a log.
+func (p *Plan) imported() bool { return p.file != nil && p.file.Header().Imported() }
 
 func (s *Scenario) clients(t topology.Topology) ([]workload.Client, error) {
 	var clients []workload.Client
@@ -116,15 +200,14 @@ func (p *Plan) Describe(w io.Writer) error {
 	if _, err := fmt.Fprintf(w, `scenario    %s
 hypothesis  %s
 seed        %d
-window      %s to %s of the virtual day, %s of load at speed %d
+%swindow      %s to %s of the virtual day, %s of load at speed %d
 offered     %d messages (%.1f/s), %d webmail actions, %d account jobs
-blocklist   %d more messages are turned away before the database is asked
-trace       sha256 %s
+%strace       sha256 %s
 plan        sha256 %s
 
 hosts and nodes
-`, s.Name, s.Hypothesis, s.Seed, clock(window.From), clock(window.From+window.Duration), formatDuration(s.Workload.Duration), s.Workload.Speed,
-		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.Jobs(), p.Trace.Offered()-p.Trace.Messages(), p.Trace.SHA256(), p.Faults.SHA256()); err != nil {
+`, s.Name, s.Hypothesis, s.Seed, p.source(), virtualClock(window.From), virtualClock(window.From+window.Duration), formatDuration(s.Workload.Duration), s.Workload.Speed,
+		p.Trace.Messages(), perSecond, p.Trace.Actions(), p.Trace.Jobs(), p.blocklist(), p.TraceSHA256(), p.Faults.SHA256()); err != nil {
 		return err
 	}
 	for _, n := range p.Topology.Nodes {
@@ -138,5 +221,31 @@ hosts and nodes
 	return p.Faults.Describe(w, p.Topology)
 }
 
-// clock spells a virtual time of day.
-func clock(d time.Duration) string { return day.Add(d).Format("15:04:05") }
+// source says where the messages come from, in whole lines.
+func (p *Plan) source() string {
+	s := p.Scenario
+	switch {
+	case p.imported():
+		lines := fmt.Sprintf("trace file  %s, %s\npopulation  the trace's %d recipients in %d domains, each made an account\n",
+			plain(s.Workload.Trace, 200), plain(p.file.Header().Origin, 1000), p.survey.Recipients, p.survey.Domains)
+		if p.survey.Refused > 0 {
+			lines += fmt.Sprintf("            %d recipients are no addresses and are refused before the database is asked\n", p.survey.Refused)
+		}
+		return lines
+	case p.file != nil:
+		h := p.file.Header()
+		return fmt.Sprintf("trace file  %s, generated with profile %s\npopulation  %d accounts of %s\n",
+			plain(s.Workload.Trace, 200), plain(h.Profile.Name, 63), h.Population.Accounts, plain(h.Population.Domain, 253))
+	default:
+		return fmt.Sprintf("profile     %s\npopulation  %d accounts of %s\n", s.Workload.Profile, s.Population.Accounts, s.Population.Domain)
+	}
+}
+
+// blocklist says what never comes to the database; a file does not tell.
+func (p *Plan) blocklist() string {
+	t, ok := p.Trace.(*workload.Trace)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("blocklist   %d more messages are turned away before the database is asked\n", t.Offered()-t.Messages())
+}

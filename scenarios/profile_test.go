@@ -23,7 +23,7 @@ func TestWorkloadTakesWhatIsNotWrittenFromItsProfile(t *testing.T) {
 		if s.Workload.MessagesPerDay != row.wantMessages || s.Workload.JobsPerDay != row.wantsJobs {
 			t.Errorf("%s: %+v, want %d messages and %d jobs", row.sentence, s.Workload, row.wantMessages, row.wantsJobs)
 		}
-		p, err := NewPlan(s)
+		p, err := NewPlan(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}

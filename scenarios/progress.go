@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -167,10 +168,15 @@ func newBar(w io.Writer, terminal bool) *bar {
 	return &bar{w: w, terminal: terminal, began: time.Now(), last: map[string]int{}}
 }
 
-const barWidth = 30
+// A line with a bar fits lineWidth columns as long as counts have at most eight
+// digits; the bar takes what the rest leaves.
+const (
+	lineWidth         = 79 // the last column of a terminal may wrap
+	leastBar, mostBar = 10, 30
+)
 
 func (b *bar) show(p workload.LoadProgress) {
-	b.draw(p.Table, fmt.Sprintf("load: %-11s", p.Table), p.Done, p.Total, "rows")
+	b.draw(p.Table, fmt.Sprintf("load: %-17s", p.Table), p.Done, p.Total, p.Unit)
 }
 
 // draw shows how much of a thing is done.
@@ -189,9 +195,11 @@ func (b *bar) draw(thing, label string, done, total int64, unit string) {
 		return
 	}
 	b.last[thing] = percent
-	filled := percent * barWidth / 100
-	line := fmt.Sprintf("%s [%s%s] %3d %%  %d of %d %s", label,
-		strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), percent, done, total, unit)
+	whole := strconv.FormatInt(total, 10)
+	count := fmt.Sprintf("%3d %% %*d of %s %s", percent, len(whole), done, whole, unit)
+	width := min(max(lineWidth-len(label)-len(count)-len(" [] "), leastBar), mostBar)
+	filled := percent * width / 100
+	line := fmt.Sprintf("%s [%s%s] %s", label, strings.Repeat("#", filled), strings.Repeat(".", width-filled), count)
 	switch {
 	case !b.terminal:
 		fmt.Fprintln(b.w, line)

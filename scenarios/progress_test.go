@@ -89,8 +89,7 @@ func TestBudgetLeft(t *testing.T) {
 
 func TestBar(t *testing.T) {
 	steps := []workload.LoadProgress{
-		{Table: "routes", Done: 1, Total: 200}, {Table: "routes", Done: 30, Total: 200},
-		{Table: "routes", Done: 100, Total: 200}, {Table: "routes", Done: 200, Total: 200},
+		{Table: "routes", Done: 1, Total: 200, Unit: "rows"}, {Table: "routes", Done: 30, Total: 200, Unit: "rows"}, {Table: "routes", Done: 100, Total: 200, Unit: "rows"}, {Table: "routes", Done: 200, Total: 200, Unit: "rows"},
 		{Table: "preferences", Done: 0, Total: 0},
 	}
 	var plain, terminal bytes.Buffer
@@ -101,10 +100,24 @@ func TestBar(t *testing.T) {
 	}
 	// 0, 50 and 100 %: a line for each quarter that was reached.
 	if lines := strings.Split(strings.TrimSpace(plain.String()), "\n"); len(lines) != 3 ||
-		lines[2] != "load: routes      [##############################] 100 %  200 of 200 rows" {
+		lines[2] != "load: routes            [##############################] 100 % 200 of 200 rows" {
 		t.Errorf("plain:\n%s", &plain)
 	}
 	if strings.Count(terminal.String(), "\r") != 4 || strings.Count(terminal.String(), "\n") != 1 {
 		t.Errorf("on a terminal: %q", &terminal)
+	}
+}
+
+func TestBarFitsTheTerminal(t *testing.T) {
+	for _, p := range []workload.LoadProgress{
+		{Table: "saved preferences", Done: 1_234_567, Total: 10_000_000, Unit: "rows"}, {Table: "state before", Done: 12_345, Total: 10_000_000, Unit: "messages"},
+		{Table: "preferences", Done: 60_000_000, Total: 60_000_000, Unit: "rows"}, {Table: "clients", Done: 7, Total: 7, Unit: "rows"},
+	} {
+		var b bytes.Buffer
+		newBar(&b, false).show(p)
+		line := strings.TrimSuffix(b.String(), "\n")
+		if len(line) > lineWidth || strings.Index(line, "[") != len("load: saved preferences ") {
+			t.Errorf("%d columns: %s", len(line), line)
+		}
 	}
 }

@@ -33,6 +33,8 @@ type Scenario struct {
 	Faults         []FaultSpec  // in the order in which they are injected
 	ObjectiveSpecs []ObjectiveSpec
 	Bounds         Bounds
+
+	inputs inputs
 }
 
 // TopologySpec is the cluster that a scenario asks for.
@@ -50,7 +52,8 @@ type NodeLimits struct {
 	Data, SQL, Management topology.Limits
 }
 
-// Population is whose mail it is.
+// Population is whose mail it is. It is the zero value with a trace file, which
+// has its own.
 type Population struct {
 	Accounts int    // 1 to 10,000,000
 	Domain   string // a DNS name, the part after '@' of every account
@@ -58,7 +61,12 @@ type Population struct {
 
 // Workload is the slice of the virtual day that is replayed, and how fast.
 type Workload struct {
-	Profile        string        // name of the day model
+	// Trace is the path of a trace file that is replayed, as it was written; "" for
+	// a trace that Profile, MessagesPerDay and JobsPerDay make, which are zero
+	// otherwise.
+	Trace          string
+	TraceSHA256    string        // of the items of the whole file, in lower-case hexadecimal; "" without one
+	Profile        string        // name of the day model, or path of its file as it was written
 	MessagesPerDay int64         // offered by peers on the whole virtual day, retries apart
 	JobsPerDay     int64         // jobs of the staff on accounts on the whole virtual day
 	From           Start         // where on the virtual day the window begins
@@ -74,7 +82,7 @@ func (w Workload) Span() time.Duration { return w.Duration * time.Duration(w.Spe
 // Start is the virtual time at which a window begins.
 type Start struct {
 	BusiestHour bool          // at the beginning of the profile's busiest hour
-	TimeOfDay   time.Duration // since midnight, when BusiestHour is false
+	TimeOfDay   time.Duration // since midnight, when BusiestHour is false; 24 hours or more on later days of a trace file
 }
 
 // ClientKind is what a client is.
@@ -185,6 +193,7 @@ type Before string
 // What it may hold.
 const (
 	BeforeCorrespondents Before = "correspondents" // the triplets of regular correspondents
+	BeforeNone           Before = "none"           // no triplets
 	BeforeDay            Before = "day"            // what the hours before have left, and the tries that are still to come
 )
 

@@ -92,7 +92,7 @@ func ProfileText(nameOrPath string) ([]byte, error) {
 		}
 		return text, nil
 	}
-	text, err := readFile(nameOrPath)
+	text, err := readFile("profile", nameOrPath)
 	if err != nil {
 		return nil, &InputError{File: nameOrPath, Msg: err.Error(), Cause: err}
 	}

@@ -240,7 +240,7 @@ func memoryValue(p *int) value {
 
 const busiestHour = "busiest-hour"
 
-var timeOfDayForm = regexp.MustCompile(`^([01][0-9]|2[0-3]):([0-5][0-9])(:([0-5][0-9]))?$`)
+var timeOfDayForm = regexp.MustCompile(`^([0-9]{2,4}):([0-5][0-9])(:([0-5][0-9]))?$`)
 
 func startValue(p *Start) value {
 	return strictyaml.Scalar{

@@ -78,7 +78,7 @@ func TestSecondWave(t *testing.T) {
 	end := p.Trace.Window().From + p.Trace.Window().Duration
 	predicted, wave := map[int]int{}, map[int]int{}
 	for number, put := range failed {
-		m := p.Trace.Message(number)
+		m := p.Trace.(*workload.Trace).Message(number)
 		for try := range put {
 			at, _, ok := p.Trace.Retry(&m, int(try)+1)
 			came, again := made[number][try+1]

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
 	"math/bits"
 	"net/netip"
@@ -13,12 +14,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
 )
 
 // Before is what the hours before a trace's window leave behind: the greylist,
-// the preferences, and the tries that are still to come.
+// the preferences, the accounts, and the tries that are still to come.
 //
 // The hours are replayed against the decision model, each deferred message
 // coming back by its sender's schedule. They begin at midnight, and at least
@@ -37,6 +39,7 @@ type Before struct {
 	clients  []clientBefore
 	retries  retryHeap
 	saved    []preferences.Row
+	changed  []accounts.Account
 	answers  [greylist.RecipientListed + 1]int64
 	tried    func(m *Message, at time.Duration, try int, recipients recipientSet) // is told of later tries; may be nil
 }
@@ -75,28 +78,33 @@ type clientBefore struct {
 // day, policy that of the target. progress, if not nil, is called now and then
 // with the messages done, as of a table called "state before".
 func (t *Trace) Before(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) (*Before, error) {
-	return t.before(ctx, policy, day, t.window.From, nil, progress)
+	b, err := t.newBefore(policy, day)
+	if err != nil {
+		return nil, err
+	}
+	return b.replay(ctx, t.window.From, progress)
 }
 
-// Predict works out the tries after the first that come within the window, in
-// their order, as the decision model would answer and no fault were: those that
-// are still to come when it begins, and those that it causes itself. Arguments
-// are those of [Trace.Before].
-func (t *Trace) Predict(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) ([]*Try, error) {
+// Predict is Before, and goes on through the window: it also works out the tries
+// after the first that come within it, in their order, as the decision model
+// would answer and no fault were. These are the tries that are still to come when
+// the window begins, and those that it causes itself.
+func (t *Trace) Predict(ctx context.Context, policy greylist.Policy, day time.Time, progress func(LoadProgress)) (*Before, []*Try, error) {
+	b, err := t.newBefore(policy, day)
+	if err != nil {
+		return nil, nil, err
+	}
 	var predicted []*Try
-	_, err := t.before(ctx, policy, day, t.window.From+t.window.Duration, func(m *Message, at time.Duration, try int, recipients recipientSet) {
+	b.tried = func(m *Message, at time.Duration, try int, recipients recipientSet) {
 		if t.window.holds(at) {
 			predicted = append(predicted, t.try(*m, at, try, recipients))
 		}
-	}, progress)
-	return predicted, err
+	}
+	state, err := b.replay(ctx, t.window.From+t.window.Duration, progress)
+	return state, predicted, err
 }
 
-// before replays what comes before end, which is the window's begin or end.
-func (t *Trace) before(
-	ctx context.Context, policy greylist.Policy, day time.Time, end time.Duration,
-	tried func(*Message, time.Duration, int, recipientSet), progress func(LoadProgress),
-) (*Before, error) {
+func (t *Trace) newBefore(policy greylist.Policy, day time.Time) (*Before, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("state before: %w", err)
 	}
@@ -104,10 +112,16 @@ func (t *Trace) before(
 	if day.Add(-past).Unix() < 0 || day.Add(8*wholeDay).Unix() > math.MaxUint32 { // what a row can hold
 		return nil, fmt.Errorf("state before: day %s must be more than %v after 1970, and before 2106", day.UTC().Format(time.DateOnly), past)
 	}
+	return &Before{trace: t, policy: policy, day: day, rows: map[greylist.Key]uint32{}, known: map[netip.Addr]uint32{}}, nil
+}
+
+// replay goes through what comes before end, which is the window's begin or end,
+// and returns the state at its begin.
+func (b *Before) replay(ctx context.Context, end time.Duration, progress func(LoadProgress)) (*Before, error) {
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	b := &Before{trace: t, policy: policy, day: day, tried: tried, rows: map[greylist.Key]uint32{}, known: map[netip.Addr]uint32{}}
+	t := b.trace
 	begin := min(0, t.window.From-leastBefore)
 	var days []*Trace
 	if begin < 0 {
@@ -129,17 +143,30 @@ func (t *Trace) before(
 	b.pastTriplets(begin)
 	b.pastClients()
 
-	var done, total int64
+	var (
+		state       *Before // once the window has begun
+		done, total int64
+		saves       = savesBefore{}
+		changes     = changesBefore{population: t.population, since: accountsSince(b.Start()), accounts: map[string]accounts.Account{}}
+	)
+	reach := func(at time.Duration) {
+		if state == nil && at >= t.window.From {
+			b.retryUntil(t.window.From)
+			b.saved, b.changed = saves.rows(), changes.rows()
+			state = b.snapshot(end > t.window.From)
+		}
+	}
 	for _, d := range days {
 		total += d.messages
 	}
-	saved := map[[2]string]string{}
 	for _, d := range days {
 		for item := range d.All() {
-			if a := item.Action; a != nil && d != b.yesterday {
-				for _, s := range a.Saves {
-					saved[[2]string{a.User, s.Key}] = s.Value
-				}
+			if d != b.yesterday {
+				reach(item.At)
+			}
+			if state == nil && d != b.yesterday {
+				saves.add(item.Action)
+				changes.add(b.day, item.Job)
 			}
 			if item.Message == nil {
 				continue
@@ -154,19 +181,81 @@ func (t *Trace) before(
 				if ctx.Err() != nil {
 					return nil, fmt.Errorf("state before: after %d of %d messages: %w", done, total, context.Cause(ctx))
 				}
-				progress(LoadProgress{Table: "state before", Done: done, Total: total})
+				progress(LoadProgress{Table: "state before", Done: done, Total: total, Unit: "messages"})
 			}
 		}
 	}
+	reach(end)
 	b.retryUntil(end)
-	for at, value := range saved {
-		b.saved = append(b.saved, preferences.Row{User: at[0], Key: at[1], Value: value})
+	return state, nil
+}
+
+// snapshot is the state as it is. If the replay goes on, it does so without
+// changing it.
+func (b *Before) snapshot(goesOn bool) *Before {
+	state := *b
+	state.tried, state.rows, state.known = nil, nil, nil
+	if goesOn {
+		state.triplets, state.clients, state.retries = slices.Clone(b.triplets), slices.Clone(b.clients), slices.Clone(b.retries)
 	}
-	slices.SortFunc(b.saved, func(x, y preferences.Row) int {
+	return &state
+}
+
+// savesBefore is what was saved last under each user and key.
+type savesBefore map[[2]string]string
+
+func (s savesBefore) add(a *Action) {
+	if a == nil {
+		return
+	}
+	for _, save := range a.Saves {
+		s[[2]string{a.User, save.Key}] = save.Value
+	}
+}
+
+func (s savesBefore) rows() []preferences.Row {
+	rows := make([]preferences.Row, 0, len(s))
+	for at, value := range s {
+		rows = append(rows, preferences.Row{User: at[0], Key: at[1], Value: value})
+	}
+	slices.SortFunc(rows, func(x, y preferences.Row) int {
 		return cmp.Or(strings.Compare(x.User, y.User), strings.Compare(x.Key, y.Key))
 	})
-	b.rows, b.known = nil, nil
-	return b, nil
+	return rows
+}
+
+// changesBefore are the accounts that jobs have made or changed.
+type changesBefore struct {
+	population Population
+	since      time.Time // of the accounts that were there already
+	accounts   map[string]accounts.Account
+}
+
+// add does a job as the decision model of accounts would: what it refuses ends
+// the job.
+func (c changesBefore) add(day time.Time, j *Job) {
+	if j == nil {
+		return
+	}
+	for _, change := range j.Changes {
+		change.At = day.Add(j.At)
+		var before *accounts.Account
+		if a, ok := c.accounts[change.Login]; ok {
+			before = &a
+		} else if i, ok := c.population.index(change.Login); ok {
+			a := c.population.account(i, c.since)
+			before = &a
+		}
+		after, err := accounts.Apply(before, change)
+		if err != nil {
+			return
+		}
+		c.accounts[change.Login] = after // no job renames
+	}
+}
+
+func (c changesBefore) rows() []accounts.Account {
+	return slices.SortedFunc(maps.Values(c.accounts), func(a, b accounts.Account) int { return strings.Compare(a.Login, b.Login) })
 }
 
 func fromYesterday(m Message) Message {
@@ -374,6 +463,9 @@ func (b *Before) Clients() iter.Seq[greylist.ClientRow] {
 
 // Preferences are the options that were saved since midnight.
 func (b *Before) Preferences() []preferences.Row { return slices.Clone(b.saved) }
+
+// Accounts are those that were made or changed since midnight.
+func (b *Before) Accounts() []accounts.Account { return slices.Clone(b.changed) }
 
 // Later are the tries that are still to come when the window begins, in their
 // order, for the recipients that were still put off. The At of their messages may

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
+	"github.com/mailbench/mailbench/reference/routing"
 )
 
 var testDay = time.Date(2008, time.April, 15, 0, 0, 0, 0, time.UTC)
@@ -128,7 +130,10 @@ func TestBeforeIsWhatTheDecisionModelLeaves(t *testing.T) {
 	if len(pending) < 100 || !reflect.DeepEqual(pending, left) {
 		t.Errorf("%d tries are pending at %v, and differ from the %d that the model leaves", len(pending), to, len(left))
 	}
-	predicted, err := slice.Predict(t.Context(), greylist.DefaultPolicy(), testDay, nil)
+	state, predicted, err := slice.Predict(t.Context(), greylist.DefaultPolicy(), testDay, nil)
+	if err != nil || !reflect.DeepEqual(memoryOf(state).Rows, memoryOf(b).Rows) || !reflect.DeepEqual(state.Later(), b.Later()) || !reflect.DeepEqual(state.Accounts(), b.Accounts()) {
+		t.Errorf("the state that comes with a prediction is not that without one (%v)", err)
+	}
 	if err != nil || len(predicted) < 100 || !reflect.DeepEqual(predicted, made) {
 		t.Errorf("%d tries are predicted, and differ from the %d that were made (%v)", len(predicted), len(made), err)
 	}
@@ -190,6 +195,77 @@ func TestBeforeGivesRowsThatCanBeLoaded(t *testing.T) {
 	}
 	if len(b.Preferences()) != len(saved) || len(saved) == 0 {
 		t.Errorf("%d preferences, %d were saved", len(b.Preferences()), len(saved))
+	}
+}
+
+// TestBeforeHasTheAccountsThatWereChanged: what the staff did since midnight, by
+// hand.
+func TestBeforeHasTheAccountsThatWereChanged(t *testing.T) {
+	m := beforeTrace(t, 40_000, time.Hour, time.Minute).model
+	m.JobsPerDay = 10_000
+	p := DefaultPopulation(1)
+	p.Accounts = 300 // for some to be changed more than once
+	tr, err := NewTrace(1, m, p, Window{2 * time.Hour, time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]accounts.Account{}
+	for a := range p.AccountRows(testDay.Add(2 * time.Hour)) {
+		want[a.Login] = a
+	}
+	changed, twice := map[string]bool{}, false
+	var jobs []Job
+	for number := uint64(0); tr.Job(number).At < 3*time.Hour; number++ {
+		if j := tr.Job(number); j.At < 2*time.Hour {
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b Job) int { return cmp.Compare(a.At, b.At) })
+	for _, j := range jobs {
+		c := j.Changes[0]
+		a := want[c.Login]
+		switch c.Action {
+		case accounts.Create:
+			a = accounts.Account{Login: c.Login, FullName: c.Account.FullName, Backend: c.Account.Backend, SpamThreshold: 70, Created: testDay.Add(j.At)}
+		case accounts.BeginMove:
+			if a.Backend == c.Backend { // moved there by a job before it: refused
+				continue
+			}
+			a.Backend = c.Backend
+		case accounts.SetForward:
+			a.Targets, a.KeepCopy = c.Targets, true
+		}
+		a.Changed = testDay.Add(j.At)
+		twice = twice || changed[c.Login]
+		want[c.Login], changed[c.Login] = a, true
+	}
+	b := before(t, tr)
+	if len(b.Accounts()) != len(changed) || !twice || len(changed) < 100 {
+		t.Errorf("%d accounts, %d were changed, some twice: %t", len(b.Accounts()), len(changed), twice)
+	}
+	for _, a := range b.Accounts() {
+		w := want[a.Login]
+		if a.Changed.Unix() != w.Changed.Unix() || a.Created.Unix() != w.Created.Unix() {
+			t.Errorf("%s was made at %v and changed at %v, want %v and %v", a.Login, a.Created, a.Changed, w.Created, w.Changed)
+		}
+		a.Created, a.Changed, w.Created, w.Changed = testDay, testDay, testDay, testDay
+		if err := a.Validate(); err != nil || !reflect.DeepEqual(a, w) || !changed[a.Login] {
+			t.Errorf("%+v (%v), want %+v", a, err, w)
+		}
+	}
+	loader := &fakeLoader{}
+	if err := LoadBefore(t.Context(), loader, b, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "changed accounts", loader.accounts[300:], b.Accounts(), func(a accounts.Account) string { return a.Login })
+	routes := map[string]routing.Row{}
+	for _, r := range loader.routes {
+		routes[r.Address] = r
+	}
+	for _, a := range b.Accounts() {
+		if !reflect.DeepEqual(routes[a.Login], a.Rows()[0]) {
+			t.Errorf("the route of %s is %+v, want %+v", a.Login, routes[a.Login], a.Rows()[0])
+		}
 	}
 }
 

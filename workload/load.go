@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/accounts"
+	"github.com/mailbench/mailbench/reference/routing"
 )
 
 // batchRows is how many rows Load hands over at a time.
@@ -16,8 +18,11 @@ const batchRows = 500
 
 // LoadProgress is how far the load of one table is.
 type LoadProgress struct {
-	Table       string // "routes", "accounts", "preferences", "saved preferences", "triplets" or "clients", loaded in this order
-	Done, Total int64  // rows
+	// Table is "routes", "accounts", "preferences", "saved preferences", "changed
+	// accounts", "triplets" or "clients", loaded in this order, or "recipients".
+	Table       string
+	Done, Total int64
+	Unit        string // of both: "rows", and of "state before" "messages"
 }
 
 // Load stores a population in a target: its routes, its accounts, its
@@ -31,25 +36,38 @@ func Load(ctx context.Context, loader reference.Loader, p Population, now time.T
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	if err := loadPopulation(ctx, loader, p, now, workers, progress); err != nil {
+	if err := LoadPopulation(ctx, loader, p, now, workers, progress); err != nil {
 		return err
 	}
 	return loadTable(ctx, "triplets", int64(p.Accounts)*Correspondents, p.TripletRows(now), loader.LoadTriplets, workers, progress)
 }
 
-// LoadBefore stores what Load does, but the greylist and the preferences as the
+// LoadBefore stores what Load does, but greylist, preferences and accounts as the
 // hours before a trace's window have left them. The target's greylisting must
 // follow the policy that the state was computed with.
 func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers int, progress func(LoadProgress)) error {
 	if progress == nil {
 		progress = func(LoadProgress) {}
 	}
-	if err := loadPopulation(ctx, loader, b.trace.population, b.Start(), workers, progress); err != nil {
+	if err := LoadPopulation(ctx, loader, b.trace.population, b.Start(), workers, progress); err != nil {
 		return err
 	}
 	// After the others, as some of them replace one.
 	saved := b.Preferences()
 	if err := loadTable(ctx, "saved preferences", int64(len(saved)), slices.Values(saved), loader.LoadPreferences, workers, progress); err != nil {
+		return err
+	}
+	changed := func(ctx context.Context, rows []accounts.Account) error {
+		var routes []routing.Row
+		for _, a := range rows {
+			routes = append(routes, a.Rows()...)
+		}
+		if err := loader.LoadRoutes(ctx, routes); err != nil {
+			return err
+		}
+		return loader.LoadAccounts(ctx, rows)
+	}
+	if err := loadTable(ctx, "changed accounts", int64(len(b.changed)), slices.Values(b.changed), changed, workers, progress); err != nil {
 		return err
 	}
 	if err := loadTable(ctx, "triplets", int64(len(b.triplets)), b.Triplets(), loader.LoadTriplets, workers, progress); err != nil {
@@ -58,7 +76,11 @@ func LoadBefore(ctx context.Context, loader reference.Loader, b *Before, workers
 	return loadTable(ctx, "clients", int64(len(b.clients)), b.Clients(), loader.LoadClients, workers, progress)
 }
 
-func loadPopulation(ctx context.Context, loader reference.Loader, p Population, now time.Time, workers int, progress func(LoadProgress)) error {
+// LoadPopulation is Load without the triplets: nobody has written to anybody yet.
+func LoadPopulation(ctx context.Context, loader reference.Loader, p Population, now time.Time, workers int, progress func(LoadProgress)) error {
+	if progress == nil {
+		progress = func(LoadProgress) {}
+	}
 	if err := p.Validate(); err != nil {
 		return err
 	}
@@ -101,7 +123,7 @@ func loadTable[Row any](
 				}
 				mu.Lock()
 				done += int64(len(b.rows))
-				progress(LoadProgress{Table: table, Done: done, Total: total})
+				progress(LoadProgress{Table: table, Done: done, Total: total, Unit: "rows"})
 				mu.Unlock()
 			}
 		})

@@ -76,7 +76,8 @@ func TestLoadStoresEveryRowOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]LoadProgress{
-		"routes": {"routes", 1235, 1235}, "accounts": {"accounts", 1234, 1234}, "preferences": {"preferences", 7404, 7404}, "triplets": {"triplets", 4936, 4936},
+		"routes": {"routes", 1235, 1235, "rows"}, "accounts": {"accounts", 1234, 1234, "rows"},
+		"preferences": {"preferences", 7404, 7404, "rows"}, "triplets": {"triplets", 4936, 4936, "rows"},
 	}
 	if !reflect.DeepEqual(last, want) {
 		t.Errorf("progress ended at %v, want %v", last, want)

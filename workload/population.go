@@ -95,6 +95,14 @@ func (p Population) knows(address string) bool {
 	return before >= 0 && address[before] >= '0' && address[before] <= '9'
 }
 
+// index is the number of the account that has an address, if one has.
+func (p Population) index(address string) (i int, ok bool) {
+	local, found := strings.CutSuffix(address, "@"+p.Domain)
+	digits := local[len(strings.TrimRight(local, "0123456789")):]
+	i, err := strconv.Atoi(digits)
+	return i, found && err == nil && i < p.Accounts && p.Address(i) == address
+}
+
 // Backend is the host that holds account i's mailbox.
 func (p Population) Backend(i int) string {
 	d := newDraws(p.Seed, streamAccount, uint64(i))
@@ -117,14 +125,20 @@ func (p Population) Routes() iter.Seq[routing.Row] {
 	}
 }
 
+// accountsSince is when every account was made, as of now.
+func accountsSince(now time.Time) time.Time { return now.Truncate(time.Second).AddDate(-1, 0, 0) }
+
+func (p Population) account(i int, since time.Time) accounts.Account {
+	return accounts.Account{Login: p.Address(i), Backend: p.Backend(i), SpamThreshold: routing.DefaultSpamThreshold, Created: since, Changed: since}
+}
+
 // AccountRows yields every account as it has been since a year before now, in
 // virtual time.
 func (p Population) AccountRows(now time.Time) iter.Seq[accounts.Account] {
-	since := now.Truncate(time.Second).AddDate(-1, 0, 0)
+	since := accountsSince(now)
 	return func(yield func(accounts.Account) bool) {
 		for i := range p.Accounts {
-			a := accounts.Account{Login: p.Address(i), Backend: p.Backend(i), SpamThreshold: routing.DefaultSpamThreshold, Created: since, Changed: since}
-			if !yield(a) {
+			if !yield(p.account(i, since)) {
 				return
 			}
 		}

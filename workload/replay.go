@@ -487,6 +487,9 @@ func (s *session) receive(ctx context.Context, t *Try) {
 // recipient is one RCPT command, for recipient i of the message.
 func (s *session) recipient(ctx context.Context, offset time.Duration, i int, t *Try) answer {
 	address := t.Message.Recipients[i]
+	if routing.ValidAddress(address) != nil {
+		return refused // a syntax error (501): no MTA looks such an address up
+	}
 	route, outcome, asked := s.route(ctx, reference.Route, offset, i, address)
 	switch {
 	case !asked:

@@ -46,6 +46,10 @@ type TraceFile struct {
 // error of a file that is no whole trace is a *TraceFileError. Close ends it,
 // and the slices of it.
 func OpenTrace(path string) (*TraceFile, error) {
+	// Opening a pipe waits for its writer.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open trace: %s is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open trace: %w", err)

@@ -81,6 +81,7 @@ func newClusterUp() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer plan.Close() // only read
 			return scenarios.Up(c.Context(), docker, plan, name, image, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
 		}),
 	}

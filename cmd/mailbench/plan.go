@@ -13,6 +13,7 @@ func newPlan() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer plan.Close() // only read
 			return plan.Describe(c.OutOrStdout())
 		},
 	}

@@ -31,7 +31,8 @@ func (f *scenarioFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed, predicted or none (default: the scenario's)")
 }
 
-// plan reads a scenario with the changes that the flags ask for.
+// plan reads a scenario with the changes that the flags ask for. The plan is to be
+// closed.
 func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, error) {
 	var overrides []scenarios.Override
 	for _, text := range f.set {
@@ -61,7 +62,7 @@ func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, er
 	if err != nil {
 		return nil, err
 	}
-	return scenarios.NewPlan(s)
+	return scenarios.NewPlan(c.Context(), s)
 }
 
 func newRun() *cobra.Command {
@@ -84,6 +85,7 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 			if err != nil {
 				return err
 			}
+			defer plan.Close() // only read
 			switch {
 			case progress != "auto" && progress != "plain" && progress != "none":
 				return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}

@@ -64,10 +64,16 @@ func newScenariosValidate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := scenarios.NewPlan(s); err != nil {
+			plan, err := scenarios.NewPlan(c.Context(), s)
+			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: scenario %s is right\n", args[0], s.Name)
+			defer plan.Close() // only read
+			replays := ""
+			if s.Workload.Trace != "" {
+				replays = fmt.Sprintf("; it replays %d messages of trace file %s", plan.Trace.Messages(), s.Workload.Trace)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: scenario %s is right%s\n", args[0], s.Name, replays)
 			return err
 		},
 	}

@@ -242,6 +242,10 @@ func ValidTarget(address string) error {
 	return nil
 }
 
+// ValidAddress says what keeps a text from being an address that a Router can be
+// asked for; the error wraps [fs.ErrInvalid].
+func ValidAddress(address string) error { return validAddress(address) }
+
 // validAddress takes any byte but control characters, which SMTP cannot carry
 // in an address (RFC 5321 section 4.1.2).
 func validAddress(address string) error {

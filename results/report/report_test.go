@@ -160,7 +160,7 @@ func record(t *testing.T, dir string) {
 	rec, err := results.Create(dir, results.Manifest{
 		Scenario: "small", Anchor: time.Unix(1_700_000_000, 0),
 		Objectives: []results.Objective{{Name: "all", TargetPPM: 500_000}},
-	}, nil)
+	}, results.Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,9 @@ type Position struct {
 	line, column int
 }
 
+// InFile says whether the position is in a file, and not in an override.
+func (p Position) InFile() bool { return p.source != nil && p.source.lines != nil }
+
 // Errorf makes the mistake that stands at a position.
 func (p Position) Errorf(format string, args ...any) *InputError {
 	e := &InputError{File: p.source.name, Msg: fmt.Sprintf(format, args...)}

@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -52,6 +53,11 @@ func (n *Node) Get(key string) *Node {
 		}
 	}
 	return nil
+}
+
+// Remove takes keys out.
+func (n *Node) Remove(keys ...string) {
+	n.Pairs = slices.DeleteFunc(n.Pairs, func(p Pair) bool { return slices.Contains(keys, p.Key) })
 }
 
 // Set replaces the value of a key, or adds the key.
