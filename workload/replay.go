@@ -249,6 +249,16 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 		items: r.ahead(pacing), tries: &r.pending, due: r.intended, now: func() time.Duration { return time.Since(r.Anchor) }, sleep: r.sleeper().Sleep,
 		over: func() bool { return r.counters.ended.Load() == r.counters.started.Load() },
 	}
+	// Who has performed a session waits for another, because a new goroutine
+	// must first grow its stack to what a driver needs.
+	next := make(chan Item)
+	work := func(item Item) {
+		for more := true; more; item, more = <-next {
+			r.perform(working, machines, item, r.intended(item.At))
+			<-slots
+			r.counters.ended.Add(1)
+		}
+	}
 	first := int64(0) // sessions of the trace that were offered and settled
 	for {
 		item, ok := pacer.next(pacing)
@@ -271,12 +281,13 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 			continue
 		}
 		r.counters.started.Add(1)
-		sessions.Go(func() {
-			r.perform(working, machines, item, r.intended(item.At))
-			<-slots
-			r.counters.ended.Add(1)
-		})
+		select {
+		case next <- item:
+		default: // all are at work
+			sessions.Go(func() { work(item) })
+		}
 	}
+	close(next)
 
 	over := make(chan struct{})
 	go func() {

@@ -59,7 +59,7 @@ func open(ctx context.Context, node topology.Node, address string, account Accou
 		if err != nil {
 			return nil, err
 		}
-		l = &link{Conn: c}
+		l = &link{Conn: quick(c)}
 		return l, nil
 	}))
 	if err != nil {
