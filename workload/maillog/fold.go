@@ -97,6 +97,14 @@ func (f *folder) try(key uint64, at int64, r told, number uint32, mine *fate) bo
 	}
 	p, known := f.waiting[key]
 	switch {
+	case known && p.message == number: // twice in one message, in another case or with quotes
+		if r.outcome == accepted {
+			*mine |= fateAccepted
+		}
+		if r.outcome != deferred {
+			delete(f.waiting, key)
+		}
+		return false
 	case known && at-p.first <= f.window:
 		f.retry(key, p, at, r)
 		return false

@@ -304,6 +304,8 @@ func TestRetriesFoldIntoTheFirstTry(t *testing.T) {
 		{"a neighbour's retry is one", []string{line(0, isNew, client, s, r), line(400*time.Second, passes, neighbour, s, r)}, 0, "0s/1/qmail ", 1, 0},
 		{"a stranger's is none", []string{line(0, isNew, client, s, r), line(400*time.Second, isNew, stranger, s, r)}, 0, "0s/1/never 6m40s/1/never ", 0, 0},
 		{"case does not matter", []string{line(0, isNew, client, s, r), line(400*time.Second, passes, client, strings.ToUpper(s), strings.ToUpper(r))}, 0, "0s/1/qmail ", 1, 0},
+		{"one recipient in two cases is one", []string{line(0, isNew, client, s, r), line(time.Second, isNew, client, s, strings.ToUpper(r))}, 0, "0s/1/never ", 0, 0},
+		{"also where the second passes", []string{line(0, isNew, client, s, r), line(time.Second, known, client, s, strings.ToUpper(r)), line(time.Hour, isNew, client, s, r)}, 0, "0s/1/never 1h0m0s/1/never ", 0, 0},
 		{"several retries are of one message", []string{line(0, isNew, client, s, r), line(60*time.Second, early, client, s, r), line(400*time.Second, passes, client, s, r)}, 0, "0s/1/hotmail ", 2, 0},
 		{"after it has passed the next is a message of its own", []string{line(0, isNew, client, s, r), line(400*time.Second, passes, client, s, r), line(time.Hour, known, client, s, r)}, 0, "0s/1/qmail 1h0m0s/1/never ", 1, 0},
 		{"past the window it is a message of its own", []string{line(0, isNew, client, s, r), line(3*time.Hour, isNew, client, s, r)}, 2 * time.Hour, "0s/1/never 3h0m0s/1/never ", 0, 0},
