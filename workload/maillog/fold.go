@@ -53,9 +53,8 @@ type folder struct {
 	front   int
 	begun   int64 // the first instant of the logs
 
-	stats  foldStats
-	record bool // the first pass counts
-	fates  []fate
+	stats foldStats
+	fates []fate
 }
 
 type expiry struct {
@@ -83,10 +82,8 @@ func newFolder(o Options) *folder {
 	return &folder{window: o.RetryWindow.Microseconds(), most: o.MostPending, waiting: map[uint64]pending{}}
 }
 
-func (f *folder) again() {
-	f.waiting, f.order, f.front = map[uint64]pending{}, nil, 0
-	f.record = false
-}
+// close drops what is needed for further tries only.
+func (f *folder) close() { f.waiting, f.order, f.front = nil, nil, 0 }
 
 // try takes a recipient of message number. It says whether this was a first
 // try.
@@ -145,11 +142,9 @@ func (f *folder) retry(key uint64, p pending, at int64, r told) {
 		if r.outcome == accepted {
 			f.stats.passed++
 		}
-		if f.record {
-			f.fates[p.message].cameBack(after)
-			if r.outcome == accepted {
-				f.fates[p.message] |= fateAccepted
-			}
+		f.fates[p.message].cameBack(after)
+		if r.outcome == accepted {
+			f.fates[p.message] |= fateAccepted
 		}
 	}
 	if r.outcome != deferred {
