@@ -1,6 +1,7 @@
 package maillog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"iter"
 	"math/bits"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,6 +109,9 @@ func Open(names []string, o Options) (*Import, error) {
 			failed = append(failed, err)
 			continue
 		}
+		if twin := slices.IndexFunc(i.sources, func(other *source) bool { return os.SameFile(other.lines.info, s.lines.info) }); twin >= 0 {
+			failed = append(failed, &InputError{File: name, Msg: fmt.Sprintf("it is given twice, also as %s: each line would count twice", i.sources[twin].lines.name)})
+		}
 		i.sources = append(i.sources, s)
 	}
 	if len(failed) > 0 {
@@ -148,6 +154,11 @@ func (i *Import) pass(ctx context.Context, emit func(*open)) error {
 			heads = append(heads, s)
 		}
 	}
+	// Where a second ends one file and begins the next, the file that began earlier
+	// comes first, however they were given.
+	slices.SortStableFunc(heads, func(a, b *source) int {
+		return cmp.Or(cmp.Compare(a.entry.at, b.entry.at), a.lines.latest.Compare(b.lines.latest))
+	})
 	for n := 0; len(heads) > 0; n++ {
 		if n&0xfff == 0 && ctx.Err() != nil {
 			return ctx.Err()
