@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mailbench/mailbench/workload"
@@ -54,6 +55,11 @@ func ImportTrace(ctx context.Context, o ImportOptions) error {
 	if o.Out != "" && o.Out != StandardOutput && !o.Force {
 		if _, err := os.Lstat(o.Out); err == nil {
 			return &ExistsError{o.Out}
+		}
+	}
+	if o.Out != "" && o.Out != StandardOutput {
+		if info, err := os.Stat(filepath.Dir(o.Out)); err != nil || !info.IsDir() {
+			return fmt.Errorf("write %s: there is no folder %s; make it, or name another file", o.Out, filepath.Dir(o.Out))
 		}
 	}
 	if !o.NoPseudonyms {

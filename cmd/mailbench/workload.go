@@ -20,7 +20,7 @@ func newWorkload() *cobra.Command {
 
 func newWorkloadShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show [PROFILE]", Short: "print a profile, or name those that are built in", Args: arguments(cobra.MaximumNArgs(1)),
+		Use: "show [PROFILE]", Short: "check and print a profile, or name those that are built in", Args: arguments(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				_, err := fmt.Fprintln(c.OutOrStdout(), strings.Join(workload.ProfileNames(), "\n"))
@@ -28,6 +28,9 @@ func newWorkloadShow() *cobra.Command {
 			}
 			text, err := scenarios.ProfileText(args[0])
 			if err != nil {
+				return err
+			}
+			if _, err := workload.ParseProfile(args[0], text); err != nil {
 				return err
 			}
 			_, err = c.OutOrStdout().Write(text)

@@ -44,8 +44,11 @@ func TestWorkloadImport(t *testing.T) {
 		{"a domain that is none", "--report --our-domain a@b " + sample, 64, "", "a@b"},
 		{"a key and no pseudonyms", "--report --no-pseudonyms --key-file k " + sample, 64, "", "--no-pseudonyms needs neither"},
 		{"a key that is too short", "--report --key-file " + short + " " + sample, 65, "", "the key has 9 bytes, must have from 16"},
-		{"a log that is none", "--report main.go", 65, "", "main.go: none of its first"},
+		{"a log that is none", "--report main.go", 65, "", "main.go:1: none of the first"},
 		{"a log in another format", "--report --format exim " + sample, 65, "", "give --format postfix, or auto"},
+		{"a folder that is none", "--out none/a.mbt " + sample, 70, "", "none/a.mbt: there is no folder none"},
+		{"standard input", "--report -", 65, "", "-: no such file or directory; logs are read twice, so save standard input into a file first"},
+		{"a log twice", "--report " + sample + " ../mailbench/" + sample, 65, "", "it is given twice, also as " + sample},
 		{"no such log", "--report none.log", 65, "", "none.log: no such file"},
 	} {
 		stdout, stderr, code := run(t, "workload import "+row.args)

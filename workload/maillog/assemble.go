@@ -2,6 +2,7 @@ package maillog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 )
@@ -21,22 +22,29 @@ const (
 	maxOpen = 1 << 17
 	// maxRecipients is how many a message may have; more make another.
 	maxRecipients = 1000
+	// mostReused is how many recipients a message may have room for and be used
+	// again, so that what is kept of the largest is not kept of all.
+	mostReused = 16
 )
 
 // told is a recipient of a message.
 type told struct {
-	address   string
+	address   []byte // in text of its message
+	hash      uint64 // of address; set unless the assembler is alone
 	outcome   outcome
 	returning bool
 }
 
-// open is a message that is being received.
+// open is a message that is being received. It is used again after it has been
+// given on.
 type open struct {
 	first, last int64
 	client      netip.Addr
-	sender      string
-	sent        bool // sender is known
+	sender      []byte // in text
+	from        uint64 // hash of sender
+	sent        bool   // sender is known
 	recipients  []told
+	text        []byte // what addresses point into
 	program     Format
 	key         uint64 // of groups, or of ids where waiting
 	waiting     bool   // for what the log tells of the message later
@@ -55,11 +63,31 @@ func (o *open) over(now int64) bool {
 
 func (o *open) find(address []byte) *told {
 	for i := range o.recipients {
-		if o.recipients[i].address == string(address) {
+		if bytes.Equal(o.recipients[i].address, address) {
 			return &o.recipients[i]
 		}
 	}
 	return nil
+}
+
+// keep copies an address of a line, which is valid until the next line only.
+func (o *open) keep(address []byte) []byte {
+	begin := len(o.text)
+	o.text = append(o.text, address...)
+	return o.text[begin:len(o.text):len(o.text)]
+}
+
+// say names the sender, which may be named again each time that delivery is tried.
+func (o *open) say(sender []byte) {
+	if !bytes.Equal(o.sender, sender) {
+		o.sender = o.keep(sender)
+	}
+	o.sent = true
+}
+
+// tell adds a recipient; hash is 0 where finish is to make it.
+func (o *open) tell(address []byte, hash uint64, what outcome, returning bool) {
+	o.recipients = append(o.recipients, told{o.keep(address), hash, what, returning})
 }
 
 // recent remembers what was put into it for a time, and at most twice as long.
@@ -120,14 +148,17 @@ type assembler struct {
 	ids    map[uint64]*open // by message id
 	queue  []*open          // in the order of first; closed ones at the front are given on
 	front  int
+	free   []*open // given on; at most as many as were ever open
 
 	triplets recent[sighting]
 	lines    recent[copied]
 
-	emit     func(*open)
+	emit     func(*open) // what it is given is valid until it returns
 	counts   assemblyCounts
 	programs uint8 // bits of Format: whose entries there were
-	alone    bool  // there are those of one program only, so that none tells what another has told
+	// alone says that there are those of one program only, so that none tells what
+	// another has told: recipients are not hashed.
+	alone bool
 }
 
 // assemblyCounts are what Report says of messages.
@@ -147,31 +178,42 @@ func newAssembler(seed maphash.Seed, emit func(*open)) *assembler {
 	}
 }
 
-// hash identifies texts under the first bytes given, without regard to case and
-// quotes, which programs treat differently.
-func (a *assembler) hash(client []byte, texts ...[]byte) uint64 {
-	var h maphash.Hash
-	h.SetSeed(a.seed)
-	_, _ = h.Write(client)
-	var buffer [64]byte
-	for _, text := range texts {
-		lower := buffer[:0]
-		for _, c := range text {
-			if c >= 'A' && c <= 'Z' {
-				c += 'a' - 'A'
-			} else if c == '"' {
-				continue
-			}
-			if len(lower) == cap(lower) {
-				_, _ = h.Write(lower)
-				lower = lower[:0]
-			}
-			lower = append(lower, c)
+// hashOf identifies a text without regard to case and quotes, which programs treat
+// differently.
+func hashOf(seed maphash.Seed, text []byte) uint64 {
+	var buffer [maxAddress]byte
+	lower := buffer[:0]
+	for _, c := range text {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		} else if c == '"' {
+			continue
 		}
-		lower = append(lower, 0)
-		_, _ = h.Write(lower)
+		lower = append(lower, c)
 	}
-	return h.Sum64()
+	return maphash.Bytes(seed, lower)
+}
+
+// identify is the identity of a client or its network, with the hashes of what
+// goes with it.
+func identify(seed maphash.Seed, client [16]byte, from, to uint64) uint64 {
+	var b [32]byte
+	copy(b[:], client[:])
+	binary.LittleEndian.PutUint64(b[16:], from)
+	binary.LittleEndian.PutUint64(b[24:], to)
+	return maphash.Bytes(seed, b[:])
+}
+
+// start gives a message that may have been used before.
+func (a *assembler) start(e *entry, key uint64) *open {
+	var o *open
+	if last := len(a.free) - 1; last >= 0 {
+		o, a.free = a.free[last], a.free[:last]
+	} else {
+		o = &open{}
+	}
+	*o = open{first: e.at, last: e.at, client: e.client, program: e.program, key: key, recipients: o.recipients[:0], text: o.text[:0]}
+	return o
 }
 
 // add takes an entry of a file.
@@ -190,12 +232,12 @@ func (a *assembler) add(e *entry, source int) {
 		}
 		if o := a.ids[e.message]; o != nil && len(e.id) > 0 && e.program == Postfix {
 			// A message is open: the sender of its line is its sender.
-			o.sender, o.sent = string(e.sender), true
+			o.say(e.sender)
 			for _, r := range e.recipients {
 				if had := o.find(r); had != nil {
 					had.outcome = e.outcome
 				} else if len(o.recipients) < maxRecipients {
-					o.recipients = append(o.recipients, told{address: string(r), outcome: e.outcome})
+					o.tell(r, 0, e.outcome, false)
 				}
 			}
 			return
@@ -213,21 +255,22 @@ func (a *assembler) add(e *entry, source int) {
 		if old := a.ids[e.message]; old != nil {
 			a.finish(old) // queue ids come again
 		}
-		o := &open{first: e.at, last: e.at, client: e.client, program: e.program, key: e.message, waiting: true}
+		o := a.start(e, e.message)
+		o.waiting = true
 		if e.program == Exim {
-			o.sender, o.sent = string(e.sender), true
+			o.say(e.sender)
 		}
 		a.ids[e.message] = o
 		a.enqueue(o)
 	case sender:
 		if o := a.ids[e.message]; o != nil {
-			o.sender, o.sent = string(e.sender), true
+			o.say(e.sender)
 		}
 	case recipient:
 		if o := a.ids[e.message]; o != nil {
 			for _, r := range e.recipients {
 				if o.find(r) == nil && len(o.recipients) < maxRecipients {
-					o.recipients = append(o.recipients, told{address: string(r), outcome: accepted})
+					o.tell(r, 0, accepted, false)
 				}
 			}
 		}
@@ -255,15 +298,19 @@ func (a *assembler) copy(e *entry, source int) bool {
 
 // attempt adds recipients to the transaction of their client and sender.
 func (a *assembler) attempt(e *entry) {
-	address := e.client.As16()
-	key := a.hash(address[:], e.sender)
+	client, from := e.client.As16(), hashOf(a.seed, e.sender)
+	key := identify(a.seed, client, from, 0)
 	o := a.groups[key]
 	if o != nil && o.over(e.at) {
 		o = nil
 	}
 	for _, r := range e.recipients {
-		if a.seen(o, e.at, e.program, e.outcome, address[:], e.sender, r) {
-			continue
+		var to uint64
+		if !a.alone {
+			to = hashOf(a.seed, r)
+			if a.seen(o, e.at, e.program, e.outcome, identify(a.seed, client, from, to), r) {
+				continue
+			}
 		}
 		// A recipient that comes again is another try.
 		if o != nil && (o.find(r) != nil || len(o.recipients) >= maxRecipients) {
@@ -271,26 +318,29 @@ func (a *assembler) attempt(e *entry) {
 			o = nil
 		}
 		if o == nil {
-			o = &open{first: e.at, client: e.client, sender: string(e.sender), sent: true, program: e.program, key: key}
+			o = a.start(e, key)
+			o.say(e.sender)
+			o.from = from
 			a.groups[key] = o
 			a.enqueue(o)
 		}
 		o.last = e.at
-		o.recipients = append(o.recipients, told{string(r), e.outcome, e.returning})
+		o.tell(r, to, e.outcome, e.returning)
 	}
 	if e.kind == arrival && o != nil {
 		o.closed = true // the message has come; the next is another
 	}
 }
 
-// seen says whether another program has told of this recipient already.
-func (a *assembler) seen(o *open, at int64, program Format, outcome outcome, client, sender, recipient []byte) bool {
-	if a.alone {
+// seen says whether another program has told of this recipient already; key is of
+// the client, the sender and the recipient.
+func (a *assembler) seen(o *open, at int64, program Format, outcome outcome, key uint64, recipient []byte) bool {
+	a.triplets.turn(at)
+	bit := uint8(1) << program
+	if a.programs == bit { // there was no other
+		a.triplets.put(key, sighting{at, bit, outcome})
 		return false
 	}
-	a.triplets.turn(at)
-	key := a.hash(client, sender, recipient)
-	bit := uint8(1) << program
 	was, ok := a.triplets.get(key)
 	limit := toldTwice
 	if was.outcome == accepted {
@@ -333,13 +383,18 @@ func (a *assembler) finish(o *open) {
 	}
 	if !o.sent || len(o.recipients) == 0 {
 		a.counts.incomplete++
-		o.recipients = nil
+		o.recipients = o.recipients[:0]
 		return
 	}
-	address := o.client.As16()
+	if a.alone {
+		return
+	}
+	client := o.client.As16()
+	o.from = hashOf(a.seed, o.sender)
 	kept := o.recipients[:0]
 	for _, r := range o.recipients {
-		if !a.seen(nil, o.first, o.program, r.outcome, address[:], []byte(o.sender), []byte(r.address)) {
+		r.hash = hashOf(a.seed, r.address)
+		if !a.seen(nil, o.first, o.program, r.outcome, identify(a.seed, client, o.from, r.hash), r.address) {
 			kept = append(kept, r)
 		}
 	}
@@ -374,6 +429,9 @@ func (a *assembler) give() {
 	}
 	if len(o.recipients) > 0 {
 		a.emit(o)
+	}
+	if cap(o.recipients) <= mostReused && cap(o.text) <= mostReused*maxAddress {
+		a.free = append(a.free, o)
 	}
 }
 

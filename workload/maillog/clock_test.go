@@ -1,6 +1,7 @@
 package maillog
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestParseStamp(t *testing.T) {
 		got := time.Date(2000, 1, 1, s.hour, s.minute, 0, s.micro*1000, time.UTC)
 		text := strings.Join([]string{pad(s.year, 4), pad(s.month, 2), pad(s.day, 2)}, "-") + got.Format(" 15:04:") + pad(s.whole, 2) + got.Format(".000000")
 		if s.zoned {
-			text += " " + map[bool]string{true: "+", false: ""}[s.offset >= 0] + itoa(s.offset)
+			text += " " + map[bool]string{true: "+", false: ""}[s.offset >= 0] + strconv.Itoa(s.offset)
 		}
 		assert.Assert(t, ok, row.sentence)
 		assert.Equal(t, text, row.want, row.sentence)
@@ -53,15 +54,8 @@ func TestParseStamp(t *testing.T) {
 	}
 }
 
-func itoa(n int) string {
-	if n < 0 {
-		return "-" + decimal(uint64(-n))
-	}
-	return decimal(uint64(n))
-}
-
 func pad(n, width int) string {
-	s := itoa(n)
+	s := strconv.Itoa(n)
 	return strings.Repeat("0", max(width-len(s), 0)) + s
 }
 

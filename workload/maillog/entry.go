@@ -154,15 +154,25 @@ func between(b []byte, from, to string) (inner, rest []byte, ok bool) {
 	return b[:j], b[j+len(to):], true
 }
 
-// firstOf is the first place of any of the marks, or the length.
+// firstOf is the first place of any of the marks, which all begin with the same
+// byte, or the length.
 func firstOf(b []byte, marks ...string) int {
-	end := len(b)
-	for _, m := range marks {
-		if i := bytes.Index(b[:end], []byte(m)); i >= 0 {
-			end = i
+	for i := 0; ; i++ {
+		next := bytes.IndexByte(b[i:], marks[0][0])
+		if next < 0 {
+			return len(b)
+		}
+		i += next
+		for _, m := range marks {
+			if hasPrefix(b[i:], m) {
+				return i
+			}
 		}
 	}
-	return end
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
 // bracketed is the address in the last pair of brackets: names before it are

@@ -53,9 +53,8 @@ type folder struct {
 	front   int
 	begun   int64 // the first instant of the logs
 
-	stats  foldStats
-	record bool // the first pass counts
-	fates  []fate
+	stats foldStats
+	fates []fate
 }
 
 type expiry struct {
@@ -83,10 +82,8 @@ func newFolder(o Options) *folder {
 	return &folder{window: o.RetryWindow.Microseconds(), most: o.MostPending, waiting: map[uint64]pending{}}
 }
 
-func (f *folder) again() {
-	f.waiting, f.order, f.front = map[uint64]pending{}, nil, 0
-	f.record = false
-}
+// close drops what is needed for further tries only.
+func (f *folder) close() { f.waiting, f.order, f.front = nil, nil, 0 }
 
 // try takes a recipient of message number. It says whether this was a first
 // try.
@@ -97,6 +94,14 @@ func (f *folder) try(key uint64, at int64, r told, number uint32, mine *fate) bo
 	}
 	p, known := f.waiting[key]
 	switch {
+	case known && p.message == number: // twice in one message, in another case or with quotes
+		if r.outcome == accepted {
+			*mine |= fateAccepted
+		}
+		if r.outcome != deferred {
+			delete(f.waiting, key)
+		}
+		return false
 	case known && at-p.first <= f.window:
 		f.retry(key, p, at, r)
 		return false
@@ -137,11 +142,9 @@ func (f *folder) retry(key uint64, p pending, at int64, r told) {
 		if r.outcome == accepted {
 			f.stats.passed++
 		}
-		if f.record {
-			f.fates[p.message].cameBack(after)
-			if r.outcome == accepted {
-				f.fates[p.message] |= fateAccepted
-			}
+		f.fates[p.message].cameBack(after)
+		if r.outcome == accepted {
+			f.fates[p.message] |= fateAccepted
 		}
 	}
 	if r.outcome != deferred {

@@ -1,6 +1,7 @@
 package maillog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"io"
 	"iter"
 	"math/bits"
+	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +80,8 @@ type Import struct {
 	tally   tally
 	folder  *folder
 	counts  assemblyCounts
+	// firstTries has a bit for each recipient that the messages of a pass have.
+	firstTries bitList
 	// programs are bits of Format: whose lines there are, known after a pass.
 	programs uint8
 
@@ -102,6 +108,9 @@ func Open(names []string, o Options) (*Import, error) {
 		if err != nil {
 			failed = append(failed, err)
 			continue
+		}
+		if twin := slices.IndexFunc(i.sources, func(other *source) bool { return os.SameFile(other.lines.info, s.lines.info) }); twin >= 0 {
+			failed = append(failed, &InputError{File: name, Msg: fmt.Sprintf("it is given twice, also as %s: each line would count twice", i.sources[twin].lines.name)})
 		}
 		i.sources = append(i.sources, s)
 	}
@@ -145,6 +154,11 @@ func (i *Import) pass(ctx context.Context, emit func(*open)) error {
 			heads = append(heads, s)
 		}
 	}
+	// Where a second ends one file and begins the next, the file that began earlier
+	// comes first, however they were given.
+	slices.SortStableFunc(heads, func(a, b *source) int {
+		return cmp.Or(cmp.Compare(a.entry.at, b.entry.at), a.lines.latest.Compare(b.lines.latest))
+	})
 	for n := 0; len(heads) > 0; n++ {
 		if n&0xfff == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -170,48 +184,65 @@ func (i *Import) pass(ctx context.Context, emit func(*open)) error {
 	return nil
 }
 
-// fold takes the recipients out of a message that were tried before.
-func (i *Import) fold(o *open, key func(o *open, address string) uint64, number uint32) (kept []told, mine fate) {
+// fold notes which recipients of a message were not tried before: the second
+// pass takes these.
+func (i *Import) fold(o *open, number uint32) (kept int64, mine fate) {
+	network := networkOf(o.client)
 	for _, r := range o.recipients {
-		if r.outcome == accepted && len(i.options.OurDomains) > 0 && !ourDomain(i.options.OurDomains, lowerASCII(string(domainOf([]byte(r.address))))) {
+		first := false
+		if r.outcome == accepted && len(i.options.OurDomains) > 0 && !ourDomain(i.options.OurDomains, lowerASCII(string(domainOf(r.address)))) {
 			i.folder.stats.outbound++
-			continue
+		} else {
+			first = i.folder.try(identify(i.seed, network, o.from, r.hash), o.first, r, number, &mine)
 		}
-		if i.folder.try(key(o, r.address), o.first, r, number, &mine) {
-			kept = append(kept, r)
+		i.firstTries.add(first)
+		if first {
+			kept++
 		}
 	}
 	return kept, mine
 }
 
-// triplet identifies what greylisting tells apart: network, sender, recipient.
-func (i *Import) triplet() func(o *open, address string) uint64 {
-	hasher := assembler{seed: i.seed}
-	return func(o *open, address string) uint64 {
-		bits := 24
-		if o.client.Is6() {
-			bits = 64
-		}
-		network, _ := o.client.Prefix(bits)
-		masked := network.Addr().As16()
-		return hasher.hash(masked[:], []byte(o.sender), []byte(address))
+// networkOf is what greylisting takes for one client: a /24, or a /64 of IPv6.
+func networkOf(client netip.Addr) [16]byte {
+	bits := 24
+	if client.Is6() {
+		bits = 64
 	}
+	network, _ := client.Prefix(bits) // an address of a log has no zone and that many bits
+	return network.Addr().As16()
 }
+
+// bitList is a list of truths.
+type bitList struct {
+	words []uint64
+	n     int
+}
+
+func (b *bitList) add(truth bool) {
+	if b.n%64 == 0 {
+		b.words = append(b.words, 0)
+	}
+	if truth {
+		b.words[b.n/64] |= 1 << (b.n % 64)
+	}
+	b.n++
+}
+
+func (b *bitList) at(n int) bool { return b.words[n/64]>>(n%64)&1 != 0 }
 
 // Scan reads the logs for the first time. An error is an *InputError if a log is
 // to blame.
 func (i *Import) Scan(ctx context.Context) (*Report, error) {
 	began := time.Now()
-	key := i.triplet()
-	i.folder.record = true
 	var tooMany error
 	err := i.pass(ctx, func(o *open) {
 		if len(i.folder.fates) >= maxMessages {
 			tooMany = &InputError{Msg: fmt.Sprintf("there are more than %d messages; import fewer logs at a time", maxMessages)}
 			return
 		}
-		kept, mine := i.fold(o, key, uint32(len(i.folder.fates)))
-		if len(kept) == 0 {
+		kept, mine := i.fold(o, uint32(len(i.folder.fates)))
+		if kept == 0 {
 			return
 		}
 		if i.messages == 0 {
@@ -221,7 +252,7 @@ func (i *Import) Scan(ctx context.Context) (*Report, error) {
 		}
 		i.folder.fates = append(i.folder.fates, mine)
 		i.messages++
-		i.recipients += int64(len(kept))
+		i.recipients += kept
 		i.last = o.first
 	})
 	if err = errors.Join(err, tooMany); err != nil {
@@ -265,24 +296,32 @@ func (i *Import) Items(ctx context.Context) iter.Seq2[workload.Item, error] {
 		}
 		counted := i.tally // what the second pass counts is the same again
 		i.tally.files = make([]fileTally, len(counted.files))
-		stats, fates := i.folder.stats, i.folder.fates
-		i.folder.again()
-		defer func() { i.tally, i.folder.stats = counted, stats }()
+		i.folder.close()
+		fates := i.folder.fates
+		defer func() { i.tally = counted }()
 
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		key, schedules := i.triplet(), newScheduleGuess()
-		number, stopped := 0, false
+		schedules := newScheduleGuess()
+		number, told, stopped := 0, 0, false
 		var changed error
 		err := i.pass(ctx, func(o *open) {
 			if stopped {
 				return
 			}
-			kept, _ := i.fold(o, key, uint32(number))
-			if len(kept) == 0 {
-				return
+			kept := o.recipients[:0]
+			if told+len(o.recipients) <= i.firstTries.n {
+				for _, r := range o.recipients {
+					if i.firstTries.at(told) {
+						kept = append(kept, r)
+					}
+					told++
+				}
+				if len(kept) == 0 {
+					return
+				}
 			}
-			if number >= len(fates) {
+			if len(kept) == 0 || number >= len(fates) {
 				changed, stopped = &InputError{Msg: "a log has changed while it was read"}, true
 				cancel()
 				return
@@ -300,7 +339,7 @@ func (i *Import) Items(ctx context.Context) iter.Seq2[workload.Item, error] {
 		case stopped:
 		case err != nil:
 			yield(workload.Item{}, err)
-		case number != len(fates):
+		case number != len(fates) || told != i.firstTries.n:
 			yield(workload.Item{}, &InputError{Msg: "a log has changed while it was read"})
 		}
 	}
@@ -309,22 +348,25 @@ func (i *Import) Items(ctx context.Context) iter.Seq2[workload.Item, error] {
 func (i *Import) message(o *open, kept []told, number uint64, f fate, schedules *scheduleGuess) *workload.Message {
 	m := &workload.Message{
 		Number: number, At: time.Duration(o.first-i.midnight) * time.Microsecond,
-		Client: o.client, Sender: o.sender, Recipients: make([]string, len(kept)),
+		Client: o.client, Recipients: make([]string, len(kept)),
 	}
 	m.Legitimate = f&fateAccepted != 0
 	if after, back := f.back(); back {
 		m.Schedule = schedules.of(after, m.Legitimate)
 	}
-	for at, r := range kept {
-		m.Recipients[at] = r.address
-	}
-	if p := i.options.Pseudonyms; p != nil {
-		m.Client, m.Sender = p.Client(m.Client), p.Address(m.Sender)
-		for at, r := range m.Recipients {
-			m.Recipients[at] = p.Address(r)
+	p := i.options.Pseudonyms
+	if p == nil {
+		m.Sender = string(o.sender)
+		for at, r := range kept {
+			m.Recipients[at] = string(r.address)
 		}
-		m.Recipients = distinct(m.Recipients)
+		return m
 	}
+	m.Client, m.Sender = p.Client(o.client), p.sender(o.sender)
+	for at, r := range kept {
+		m.Recipients[at] = p.receiver(r.address)
+	}
+	m.Recipients = distinct(m.Recipients)
 	return m
 }
 

@@ -109,6 +109,21 @@ func TestOneMailTwoFormats(t *testing.T) {
 	}
 }
 
+// TestASecondCutInTwo: syslog's dates have whole seconds, and a message may begin
+// in one file and end in the next.
+func TestASecondCutInTwo(t *testing.T) {
+	const begin = "Nov 24 14:51:50 mx1 postfix/smtpd[606]: connect from a[192.0.2.10]\nNov 24 14:51:50 mx1 postfix/smtpd[606]: ABCDEF: client=a[192.0.2.9]\n" +
+		"Nov 24 14:51:51 mx1 postfix/smtpd[606]: ABCDE0: client=a[192.0.2.10]\n"
+	const end = "Nov 24 14:51:51 mx1 postfix/qmgr[603]: ABCDE0: from=<alice@far.example>, size=1, nrcpt=1 (queue active)\n" +
+		"Nov 24 14:51:51 mx1 postfix/lmtp[616]: ABCDE0: to=<ann@calmail.example>, relay=a, status=sent\n"
+	early, late := write(t, "mail.log.1", begin), write(t, "mail.log", end)
+	for _, names := range [][]string{{early, late}, {late, early}} {
+		_, messages := importAll(t, names, Options{Year: 2026})
+		assert.Equal(t, len(messages), 1)
+		assert.Equal(t, messages[0].Recipients[0], "ann@calmail.example")
+	}
+}
+
 // write makes a log of lines.
 func write(t testing.TB, name, content string) string {
 	t.Helper()
@@ -165,8 +180,8 @@ func TestBadInput(t *testing.T) {
 		{"a binary file", "mail.db", "\x7fELF\x00\x00" + postgreyLine, Auto, ": it is binary, no log: byte 4 is zero", ""},
 		{"a file packed otherwise", "mail.log.xz", "\xfd7zXZ\x00\x00", Auto, ": it is packed with xz; unpack it first", ""},
 		{"a log of nothing that is known", "access.log", strings.Repeat("192.0.2.1 - - [24/Nov/2026:14:51:51 +0000] \"GET /\x1b[2J HTTP/1.1\" 200 5\n", 1200), Auto,
-			`: none of its first 1000 lines is a line of Postgrey, Exim or Postfix; the first is: 192.0.2.1 - - [24/Nov/2026:14:51:51 +0000] "GET /\x1b[2J HTTP/1.1" 200 5`, ""},
-		{"a short log of nothing that is known", "access.log", "hello\n", Auto, ": none of its first 1 lines is a line of", ""},
+			`:1: none of the first 1000 lines is a line of Postgrey, Exim or Postfix; the first is: 192.0.2.1 - - [24/Nov/2026:14:51:51 +0000] "GET /\x1b[2J HTTP/1.1" 200 5`, ""},
+		{"a short log of nothing that is known", "access.log", "hello\n", Auto, ":1: none of the first 1 lines is a line of", ""},
 		{"a log of another program", "mainlog", string(exim), Postgrey, "; it looks like a log of Exim's: give --format exim, or auto", ""},
 		{"gzip cut short", "mail.log.gz", packed(t, long)[:300], Auto, "the gzip data ends in the midst: the file was cut short", ""},
 		{"gzip with a wrong byte", "mail.log.gz", func() string {
@@ -174,7 +189,12 @@ func TestBadInput(t *testing.T) {
 			b[len(b)-6] ^= 1
 			return string(b)
 		}(), Auto, "the gzip data is damaged", ""},
-		{"a line of 1 MB", "mail.log", strings.Repeat("x", 1<<20) + "\n" + postgreyLine, Auto, "", "longer than 64 KiB"},
+		{"a line of 1 MB", "mail.log", postgreyLine + strings.Repeat("x", 1<<20) + "\n", Auto, "", "  PATH:2: longer than 64 KiB\n"},
+		{"a line of 1 MB and no other", "mail.log", strings.Repeat("x", 1<<20), Auto, ":1: none of the first 1 lines is a line of", ""},
+		{"a clock that is put back in autumn", "mail.log", strings.Replace(postgreyLine, "14:51:51", "01:59:59", 1) + strings.Replace(postgreyLine, "14:51:51", "01:00:02", 1), Auto, "",
+			"dates                     1   the clock was put back by an hour: what follows is taken for the second time of that hour; first at PATH:2"},
+		{"a clock that is put back by more", "mail.log", postgreyLine + strings.Replace(postgreyLine, "14:51:51", "10:00:00", 1), Auto, "",
+			"dates                     1   lines dated before the lines before them, or astray: left out; first at PATH:2"},
 		{"a zero byte in the midst, as after a crash", "mail.log", strings.Repeat(postgreyLine, 40) + "Nov 24 14:52:00 mx1 post\x00\x00\x00\n", Auto, "", "with a zero byte"},
 		{"a line that is not understood is shown without its control characters", "mail.log", postgreyLine + "Nov 24 14:51:52 mx1 postgrey[12]: \x1b]0;owned\x07 action\n", Auto, "", `\x1b]0;owned\x07 action`},
 		{"a log without its last end of line", "mail.log", strings.TrimSuffix(postgreyLine, "\n"), Auto, "", "Postgrey: triplet and verdict"},
@@ -202,7 +222,7 @@ func TestBadInput(t *testing.T) {
 			assert.NilError(t, err)
 			var b strings.Builder
 			assert.NilError(t, r.WriteText(&b))
-			assert.Assert(t, strings.Contains(b.String(), row.report), b.String())
+			assert.Assert(t, strings.Contains(b.String(), strings.ReplaceAll(row.report, "PATH", path)), b.String())
 			assert.Equal(t, r.Messages, int64(1))
 			assert.Assert(t, !strings.ContainsAny(b.String(), "\x00\x01\x07\x1b"))
 		})
@@ -217,6 +237,8 @@ func TestBadInput(t *testing.T) {
 		assert.ErrorContains(t, err, row.want, row.sentence)
 		assert.ErrorContains(t, err, row.path, row.sentence)
 	}
+	_, err = Open([]string{"testdata/postgrey.log", "testdata/exim-full.mainlog", "../maillog/testdata/postgrey.log"}, Options{})
+	assert.ErrorContains(t, err, "it is given twice, also as testdata/postgrey.log")
 	_, err = Open(nil, Options{})
 	assert.ErrorContains(t, err, "0 logs are given")
 	for _, o := range []Options{{Year: 12}, {RetryWindow: time.Second}, {MostPending: 1}, {OurDomains: []string{"a@b"}}, {Format: 9}} {
@@ -304,6 +326,8 @@ func TestRetriesFoldIntoTheFirstTry(t *testing.T) {
 		{"a neighbour's retry is one", []string{line(0, isNew, client, s, r), line(400*time.Second, passes, neighbour, s, r)}, 0, "0s/1/qmail ", 1, 0},
 		{"a stranger's is none", []string{line(0, isNew, client, s, r), line(400*time.Second, isNew, stranger, s, r)}, 0, "0s/1/never 6m40s/1/never ", 0, 0},
 		{"case does not matter", []string{line(0, isNew, client, s, r), line(400*time.Second, passes, client, strings.ToUpper(s), strings.ToUpper(r))}, 0, "0s/1/qmail ", 1, 0},
+		{"one recipient in two cases is one", []string{line(0, isNew, client, s, r), line(time.Second, isNew, client, s, strings.ToUpper(r))}, 0, "0s/1/never ", 0, 0},
+		{"also where the second passes", []string{line(0, isNew, client, s, r), line(time.Second, known, client, s, strings.ToUpper(r)), line(time.Hour, isNew, client, s, r)}, 0, "0s/1/never 1h0m0s/1/never ", 0, 0},
 		{"several retries are of one message", []string{line(0, isNew, client, s, r), line(60*time.Second, early, client, s, r), line(400*time.Second, passes, client, s, r)}, 0, "0s/1/hotmail ", 2, 0},
 		{"after it has passed the next is a message of its own", []string{line(0, isNew, client, s, r), line(400*time.Second, passes, client, s, r), line(time.Hour, known, client, s, r)}, 0, "0s/1/qmail 1h0m0s/1/never ", 1, 0},
 		{"past the window it is a message of its own", []string{line(0, isNew, client, s, r), line(3*time.Hour, isNew, client, s, r)}, 2 * time.Hour, "0s/1/never 3h0m0s/1/never ", 0, 0},

@@ -47,6 +47,7 @@ func (e *InputError) Unwrap() error { return e.err }
 type lineReader struct {
 	name   string
 	file   *os.File
+	info   os.FileInfo // when it was opened
 	size   int64
 	packed *gzip.Reader // nil where the file is plain
 	buffer *bufio.Reader
@@ -57,7 +58,11 @@ type lineReader struct {
 func openLines(name string) (*lineReader, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, &InputError{File: name, Msg: unwrapPath(err), err: err}
+		msg := unwrapPath(err)
+		if name == "-" {
+			msg += "; logs are read twice, so save standard input into a file first"
+		}
+		return nil, &InputError{File: name, Msg: msg, err: err}
 	}
 	l := &lineReader{name: name, file: file}
 	if err := l.start(); err != nil {
@@ -84,7 +89,7 @@ func (l *lineReader) start() error {
 	if !info.Mode().IsRegular() {
 		return &InputError{File: l.name, Msg: "it is not a regular file; logs are read twice, so save a stream into a file first"}
 	}
-	l.size, l.latest = info.Size(), info.ModTime()
+	l.info, l.size, l.latest = info, info.Size(), info.ModTime()
 	if err := l.rewind(); err != nil {
 		return err
 	}

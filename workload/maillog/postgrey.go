@@ -16,11 +16,12 @@ func parsePostgrey(b []byte, e *entry) Kind {
 	var to []byte
 	var haveClient bool
 	for field := range commaFields(b) {
-		name, value, ok := bytes.Cut(field, []byte("="))
-		if !ok {
+		at := bytes.IndexByte(field, '=')
+		if at < 0 {
 			continue
 		}
-		switch string(name) {
+		value := field[at+1:]
+		switch string(field[:at]) {
 		case "action":
 			switch string(value) {
 			case "greylist":
@@ -60,13 +61,13 @@ func commaFields(b []byte) func(yield func([]byte) bool) {
 		for len(b) > 0 {
 			end := len(b)
 			for i := 0; ; {
-				j := bytes.Index(b[i:], []byte(", "))
+				j := bytes.IndexByte(b[i:], ',')
 				if j < 0 {
 					break
 				}
-				i += j + 2
+				i += j + 1
 				if startsField(b[i:]) {
-					end = i - 2
+					end = i - 1
 					break
 				}
 			}
@@ -78,13 +79,25 @@ func commaFields(b []byte) func(yield func([]byte) bool) {
 	}
 }
 
+// startsField says whether what follows a comma is one of Postgrey's.
 func startsField(b []byte) bool {
-	for _, name := range [...]string{"client_", "sender=", "recipient=", "reason=", "delay="} {
-		if len(b) >= len(name) && string(b[:len(name)]) == name {
-			return true
-		}
+	if len(b) < 2 || b[0] != ' ' {
+		return false
 	}
-	return false
+	name := ""
+	switch b[1] {
+	case 'c':
+		name = " client_"
+	case 's':
+		name = " sender="
+	case 'd':
+		name = " delay="
+	case 'r':
+		return hasPrefix(b, " recipient=") || hasPrefix(b, " reason=")
+	default:
+		return false
+	}
+	return hasPrefix(b, name)
 }
 
 // postgreyOther knows what Postgrey and Net::Server say of themselves.

@@ -6,7 +6,9 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"hash"
+	"hash/maphash"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -32,19 +34,40 @@ const KeyLength = 16
 // get one of 2001:db8::/32 (RFC 3849).
 type Pseudonyms struct {
 	mac        hash.Hash
-	text       []byte
+	text, made []byte
 	ours       []string
 	subdomains bool
 
-	// Addresses are too many, and most of them seen once: a hash is cheaper.
-	domains  memory[string, string]
-	networks map[uint32]uint32 // IPv4 network to where it went
-	taken    []uint64          // a bit for each network below that is some network's already
-	placed   int
-	hosts    memory[uint32, [32]byte] // of an IPv4 network: how its hosts are shuffled
+	seed      maphash.Seed
+	senders   []pseudonym // each where its hash puts it, until another comes there
+	receivers []pseudonym // the same for recipients
+	domains   memory[string, string]
+	networks  map[uint32]uint32 // IPv4 network to where it went
+	taken     []uint64          // a bit for each network below that is some network's already
+	placed    int
+	hosts     memory[uint32, hosts] // of an IPv4 network
 
 	Shared int64 // IPv4 networks that had to take another's place
 }
+
+// pseudonym is an address and what it became.
+type pseudonym struct {
+	hash          uint64 // of address
+	address, made string
+}
+
+// hosts are where an IPv4 network went and how its hosts are shuffled.
+type hosts struct {
+	network uint32
+	shuffle [32]byte
+}
+
+// How many addresses are remembered, some 140 bytes each: recipients come again
+// and again; of senders only newsletters do, and most others never.
+const (
+	senderSlots   = 1 << 13
+	receiverSlots = 1 << 17
+)
 
 // memory is a cache that is emptied when it is full: it bounds what is kept, and
 // what is lost is only time.
@@ -69,7 +92,11 @@ func NewPseudonyms(key []byte, ours []string, subdomains bool) *Pseudonyms {
 	for i, d := range ours {
 		lower[i] = strings.ToLower(strings.Trim(d, "."))
 	}
-	return &Pseudonyms{mac: hmac.New(sha256.New, key), ours: lower, subdomains: subdomains, networks: map[uint32]uint32{}, taken: make([]uint64, (sharedNetworks+reservedNetworks)/64)}
+	return &Pseudonyms{
+		mac: hmac.New(sha256.New, key), ours: lower, subdomains: subdomains,
+		seed: maphash.MakeSeed(), senders: make([]pseudonym, senderSlots), receivers: make([]pseudonym, receiverSlots),
+		networks: map[uint32]uint32{}, taken: make([]uint64, (sharedNetworks+reservedNetworks)/64),
+	}
 }
 
 // sum is the keyed hash of texts of a kind; kinds keep apart what is equal by
@@ -89,11 +116,27 @@ var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding
 
 // word is twelve letters and digits, 60 bits: of a million names, two meet with
 // a chance of one in two million.
-func (p *Pseudonyms) word(kind byte, texts ...string) string {
+func (p *Pseudonyms) word(kind byte, texts ...string) (word [12]byte) {
 	sum := p.sum(kind, texts...)
-	var word [16]byte
-	letters.Encode(word[:], sum[:10])
-	return string(word[:12])
+	var whole [16]byte
+	letters.Encode(whole[:], sum[:10])
+	return [12]byte(whole[:])
+}
+
+func (p *Pseudonyms) sender(address []byte) string   { return p.remembered(p.senders, address) }
+func (p *Pseudonyms) receiver(address []byte) string { return p.remembered(p.receivers, address) }
+
+func (p *Pseudonyms) remembered(slots []pseudonym, address []byte) string {
+	if len(address) == 0 {
+		return ""
+	}
+	h := maphash.Bytes(p.seed, address)
+	slot := &slots[h%uint64(len(slots))]
+	if slot.hash != h || slot.address != string(address) {
+		text := string(address)
+		*slot = pseudonym{h, text, p.Address(text)}
+	}
+	return slot.made
 }
 
 // Address replaces an address of an envelope.
@@ -105,17 +148,24 @@ func (p *Pseudonyms) Address(address string) string {
 	// Postgrey cuts a sender at its first '@'; an address has one outside quotes,
 	// and with several the first cut is what greylisting sees.
 	local, domain, found := strings.Cut(lower, "@")
-	made := p.local(local, domain)
+	p.made = p.local(p.made[:0], local, domain)
 	if found {
-		made += "@" + p.Domain(domain)
+		p.made = append(p.made, '@')
+		p.made = append(p.made, p.Domain(domain)...)
 	}
-	return made
+	return string(p.made)
 }
 
 func lowerASCII(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r >= 'A' && r <= 'Z' }) {
-		return s
+	for i := range len(s) {
+		if s[i] >= 'A' && s[i] <= 'Z' {
+			return mapLower(s)
+		}
 	}
+	return s
+}
+
+func mapLower(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {
 			return r + 'a' - 'A'
@@ -124,13 +174,14 @@ func lowerASCII(s string) string {
 	}, s)
 }
 
-// local keeps the parts of a local part that Postgrey takes out of a sender
-// (do_sender_substitutions), so that it takes the same out of the pseudonym.
-func (p *Pseudonyms) local(local, domain string) string {
+// local adds a local part to what is made. It keeps the parts that Postgrey takes
+// out of a sender (do_sender_substitutions), so that it takes the same out of the
+// pseudonym.
+func (p *Pseudonyms) local(made []byte, local, domain string) []byte {
 	if local == "postmaster" || local == "abuse" {
-		return local // RFC 2142; in Debian's Postgrey such recipients are whitelisted
+		return append(made, local...) // RFC 2142; in Debian's Postgrey such recipients are whitelisted
 	}
-	prefix := ""
+	tagged := false
 	if !strings.HasPrefix(local, "prvs=") {
 		// as most are
 	} else if fields := strings.Split(strings.TrimRight(local, "="), "="); len(fields) == 3 && fields[0] == "prvs" {
@@ -138,24 +189,31 @@ func (p *Pseudonyms) local(local, domain string) string {
 		if batv(user) && !batv(tag) {
 			tag, user = user, tag
 		}
-		prefix = "prvs=" + p.word('t', tag)[:10] + "="
-		local = user
+		word := p.word('t', tag)
+		made = append(made, "prvs="...)
+		made = append(made, word[:10]...)
+		made = append(made, '=')
+		local, tagged = user, true
 	}
 	user, extension, extended := strings.Cut(local, "+")
-	suffix := ""
-	if extended {
-		suffix = "+" + p.word('x', extension)[:8]
-	}
-	if user == "" && !extended && prefix == "" {
-		return ""
+	if user == "" && !extended && !tagged {
+		return made
 	}
 	shape, numbers := withoutNumbers(user)
+	word := p.word('u', shape, "@", domain)
+	made = append(made, 'u')
+	made = append(made, word[:]...)
 	if numbers != "" {
 		sum := p.sum('n', numbers)
-		number := binary.BigEndian.Uint64(sum[:])%9_000_000_000 + 1_000_000_000
-		suffix = "-" + decimal(number) + suffix
+		made = append(made, '-')
+		made = strconv.AppendUint(made, binary.BigEndian.Uint64(sum[:])%9_000_000_000+1_000_000_000, 10)
 	}
-	return prefix + "u" + p.word('u', shape, "@", domain) + suffix
+	if extended {
+		word := p.word('x', extension)
+		made = append(made, '+')
+		made = append(made, word[:8]...)
+	}
+	return made
 }
 
 func batv(s string) bool {
@@ -212,17 +270,6 @@ func hasNumber(s string) bool {
 
 func isWord(c byte) bool { return isAlnum(c) || c == '_' }
 
-func decimal(n uint64) string {
-	var b [20]byte
-	i := len(b)
-	for n > 0 || i == len(b) {
-		i--
-		b[i] = byte('0' + n%10)
-		n /= 10
-	}
-	return string(b[i:])
-}
-
 // Domain replaces a domain: by one word below "example", or below
 // "ours.example" if it is one of ours. With subdomains each label has a word.
 func (p *Pseudonyms) Domain(domain string) string {
@@ -241,11 +288,13 @@ func (p *Pseudonyms) Domain(domain string) string {
 			if made != "" {
 				made += "."
 			}
-			made += "d" + p.word('d', rest)
+			word := p.word('d', rest)
+			made += "d" + string(word[:])
 			_, rest, _ = strings.Cut(rest, ".")
 		}
 	} else {
-		made = "d" + p.word('d', domain)
+		word := p.word('d', domain)
+		made = "d" + string(word[:])
 	}
 	made += end
 	p.domains.put(domain, made)
@@ -282,24 +331,23 @@ func (p *Pseudonyms) Client(a netip.Addr) netip.Addr {
 	}
 	b := a.As4()
 	from := uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2])
-	network, known := p.networks[from]
+	of, known := p.hosts.values[from]
 	if !known {
-		network = p.place(string(b[:3]))
-		p.networks[from] = network
-	}
-	shuffle, known := p.hosts.values[from]
-	if !known {
-		shuffle = p.sum('s', string(b[:3]))
-		p.hosts.put(from, shuffle)
+		if of.network, known = p.networks[from]; !known {
+			of.network = p.place(string(b[:3]))
+			p.networks[from] = of.network
+		}
+		of.shuffle = p.sum('s', string(b[:3]))
+		p.hosts.put(from, of)
 	}
 	// A Feistel network of four rounds on the two halves of the byte, each round
 	// with a table of its own from the hash: a permutation of the 256 hosts.
 	left, right := b[3]>>4, b[3]&15
 	for round := range 4 {
-		entry := shuffle[round*8+int(right)/2] >> (4 * (right & 1)) & 15
+		entry := of.shuffle[round*8+int(right)/2] >> (4 * (right & 1)) & 15
 		left, right = right, left^entry
 	}
-	return netip.AddrFrom4([4]byte{byte(network >> 16), byte(network >> 8), byte(network), left<<4 | right})
+	return netip.AddrFrom4([4]byte{byte(of.network >> 16), byte(of.network >> 8), byte(of.network), left<<4 | right})
 }
 
 // place finds a free network: where the hash says, or the next free one.

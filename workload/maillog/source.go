@@ -441,7 +441,7 @@ func chunk(b []byte) (n, m int, separator byte, rest []byte, ok bool) {
 
 // wrong says that the file is in another format than it was said to be in.
 func (s *source) wrong(t *fileTally) error {
-	e := &InputError{File: s.lines.name}
+	e := &InputError{File: s.lines.name, Line: t.firstLine}
 	most := Auto
 	for _, f := range [...]Format{Postgrey, Exim, Postfix} {
 		if t.looks[f] > t.looks[most] {
@@ -452,7 +452,7 @@ func (s *source) wrong(t *fileTally) error {
 	if s.format != Auto {
 		what = "one of " + s.format.title() + "'s"
 	}
-	e.Msg = fmt.Sprintf("none of its first %d lines is %s; the first is: %s", t.strange, what, t.first)
+	e.Msg = fmt.Sprintf("none of the first %d lines is %s; the first is: %s", t.strange, what, t.first)
 	if s.format != Auto && most != Auto && most != s.format {
 		e.Msg += fmt.Sprintf("; it looks like a log of %s's: give --format %s, or auto", most.title(), most)
 	}

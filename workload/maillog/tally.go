@@ -49,6 +49,7 @@ type fileTally struct {
 	strange     int
 	looks       [4]int
 	first       string
+	firstLine   int64
 }
 
 // count notes a line. It is an error if the file is in none of the formats that
@@ -72,7 +73,7 @@ func (t *tally) count(s *source, k Kind, line []byte) error {
 		return nil
 	}
 	if f.strange == 0 {
-		f.first = harmless(line)
+		f.first, f.firstLine = harmless(line), s.lines.line
 	}
 	f.strange++
 	f.looks[looksLike(line)]++
