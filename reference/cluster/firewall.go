@@ -60,7 +60,7 @@ const (
 	certain       = 1_000_000 // millionths: every packet
 	probeMissing  = 10        // code of a probe: the image lacks the program
 	probeRefused  = 11        // code of a probe: the kernel refuses
-	firewallTools = "the image has no iptables: rebuild it with mailbench cluster image, or add the package iptables to the image that --image names"
+	firewallTools = "the image has no iptables; make one that has it (docker build -t mailbench/ndb reference/cluster/image) and name it with --image"
 )
 
 var plainChain = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)

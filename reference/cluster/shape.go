@@ -16,7 +16,7 @@ const (
 	minRate  = 8_000           // bits a second
 	maxRate  = 100_000_000_000 // bits a second
 	maxDelay = time.Minute
-	tcTools  = "the image has no tc: rebuild it with mailbench cluster image, or add the package iproute2 to the image that --image names"
+	tcTools  = "the image has no tc; make one that has it (docker build -t mailbench/ndb reference/cluster/image) and name it with --image"
 )
 
 // checkShape refuses a shape that is out of range.
