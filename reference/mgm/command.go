@@ -40,7 +40,8 @@ type StopOptions struct {
 // node's process ends; who runs it may start it again. The call returns when the
 // cluster has excluded the node; its process may live a moment longer.
 //
-// A server that stops itself answers first; the session is then over.
+// A management server that stops itself answers first and ends when the session
+// does, which this call closes for it: within seconds, or tens of them under load.
 //
 // It fails with an *OperationError when the server could not do it. A call that
 // its context ends does not call the stop off.
@@ -54,8 +55,9 @@ func (c *Client) Stop(ctx context.Context, o StopOptions, nodes ...topology.ID) 
 	return c.operate(ctx, c.stopTimeout, operation{command, args, "stop reply", "stopped", nodes})
 }
 
-// StopAll stops all data nodes, of which it returns the number. With abort they
-// end at once. Management nodes go on.
+// StopAll stops all data nodes, also while some start, and returns how many: 0,
+// without an error, when none ran. With abort they end at once. Management nodes
+// go on.
 func (c *Client) StopAll(ctx context.Context, abort bool) (int, error) {
 	args := []pair{{"abort", bit(abort)}, {"stop", "db"}}
 	return c.operate(ctx, c.stopTimeout, operation{"stop all", args, "stop reply", "stopped", nil})
@@ -122,8 +124,9 @@ func (c *Client) StartAll(ctx context.Context) (int, error) {
 
 // DumpState gives a data node a DUMP order: a code and its arguments, 1 to 25
 // numbers from 0 to 2,147,483,647 ("NDB Cluster Data Node DUMP Commands", MySQL
-// NDB Cluster API guide), such as 7099 for a local checkpoint. Some codes end
-// the node. The node does not say whether it knows the code.
+// NDB Cluster API guide), such as 7099 for a local checkpoint, which only the
+// master heeds. Some codes end the node. The node does not say what it makes of
+// the order.
 func (c *Client) DumpState(ctx context.Context, node topology.ID, args ...int) error {
 	const command = "dump state"
 	list, err := nodeList([]topology.ID{node})
@@ -154,19 +157,35 @@ func (c *Client) operate(ctx context.Context, timeout time.Duration, o operation
 		return 0, err
 	}
 	if b.value("disconnect") == "1" {
-		c.end(errors.New("the server that served it has stopped itself"))
+		c.end(errors.New("the server was told to stop, which it does now"))
 	}
-	if result := b.value("result"); result != "Ok" {
-		return 0, operationError(c.address, o.command, o.nodes, result)
+	n, err := o.outcome(b)
+	var failed *OperationError
+	switch {
+	case errors.As(err, &failed):
+		failed.Address = c.address
+		return 0, failed
+	case err != nil:
+		return 0, c.garbled(o.command, err)
+	}
+	return n, nil
+}
+
+// outcome reads on how many nodes the server has acted from its reply. A refusal
+// may count nodes too, which were not acted on.
+func (o operation) outcome(b block) (int, error) {
+	result := b.value("result")
+	if result != "Ok" {
+		return 0, operationError(o, result)
 	}
 	if o.count == "" {
 		return 0, nil
 	}
-	n, err := strconv.Atoi(b.value(o.count))
-	if err != nil || n < 0 {
-		return 0, c.garbled(o.command, fmt.Errorf("%s: %q is no number of nodes", o.count, b.value(o.count)))
+	n, err := strconv.ParseUint(b.value(o.count), 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %q is no number of nodes", o.count, b.value(o.count))
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // invalid wraps what is wrong with a request that is not sent.

@@ -8,7 +8,7 @@
 // is bounded by its context and by [Options]; a stop or restart blocks until the
 // nodes are down and has a longer bound. What the server cannot do comes back as
 // an [OperationError] with the server's number and what to do next. [Listen] and
-// [Follow] have connections of their own.
+// [Follow] have connections of their own; [Event.Detail] takes an event apart.
 //
 // A request is a command line, lines "name: value" and an empty line; a reply
 // is a header line, lines "name: value" or "name=value" and an empty line

@@ -81,8 +81,8 @@ func (e *OperationError) Error() string {
 
 // operationError makes an error of a reply's result. Only "restart node v2" says
 // the number: "5063-Operation not allowed ...".
-func operationError(address, command string, nodes []topology.ID, result string) *OperationError {
-	e := &OperationError{Address: address, Command: command, Nodes: nodes, Message: result}
+func operationError(o operation, result string) *OperationError {
+	e := &OperationError{Command: o.command, Nodes: o.nodes, Message: result}
 	if number, text, ok := strings.Cut(result, "-"); ok {
 		if n, err := strconv.ParseUint(number, 10, 16); err == nil {
 			e.Code, e.Message = Code(n), text
