@@ -51,9 +51,8 @@ func (f Filter) validate() error {
 			return fmt.Errorf("event filter %q=%d: want a category's name and a level from 0 to 15", l.Category, l.Max)
 		}
 	}
-	// The server reads lines of 512 bytes (MaxParseBytes in Parser.cpp).
-	if n := len(f.String()); n > 480 {
-		return fmt.Errorf("the event filter has %d bytes, the server takes 480; name fewer categories", n)
+	if n := len(f.String()); n > maxValue {
+		return fmt.Errorf("the event filter has %d bytes, the server takes %d; name fewer categories", n, maxValue)
 	}
 	return nil
 }

@@ -47,6 +47,26 @@ func TestRecordedEvents(t *testing.T) {
 	golden.AssertBytes(t, []byte(got.String()), "events.golden")
 }
 
+func TestRecordedDetails(t *testing.T) {
+	var got strings.Builder
+	for _, file := range []string{"events.txt", "events_stop.txt", "events_system_restart.txt", "events_frozen.txt"} {
+		fmt.Fprintf(&got, "%s\n", file)
+		err := Listen(t.Context(), address, serve(t, conversation(t, file)), DefaultFilter(), func(e Event) {
+			d, err := e.Detail()
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			if d != nil {
+				fmt.Fprintf(&got, "  %s, says node %d: %s%+v\n", e.Name, e.Source, strings.TrimPrefix(fmt.Sprintf("%T", d), "mgm."), d)
+			}
+		})
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s, at its end: %v", file, err)
+		}
+	}
+	golden.AssertBytes(t, []byte(got.String()), "details.golden")
+}
+
 func TestListenRefused(t *testing.T) {
 	var refused *CommandError
 	err := Listen(t.Context(), address, serve(t, conversation(t, "filter_refused.txt")), Filter{{"NONSENSE", 15}}, func(Event) {})
@@ -273,7 +293,7 @@ func TestNode(t *testing.T) {
 		{"so is a checkpoint", "5", []string{"gci=7"}, "GlobalCheckpointCompleted", 0},
 		{"a number that is no node", "1", []string{"node=14672"}, "Disconnected", 0},
 		{"a field that is not there", "28", nil, "NODE_FAILREP", 0},
-		{"an unknown type keeps its number and its source", "86", []string{"restored_lcp_id=1"}, "EVENT_86", 3},
+		{"an unknown type keeps its number and its source", "61", []string{"data=1"}, "EVENT_61", 3},
 	} {
 		pairs := []pair{{"type", c.typ}, {"time", "0"}, {"source_nodeid", "3"}}
 		for _, f := range c.fields {
@@ -287,11 +307,13 @@ func TestNode(t *testing.T) {
 }
 
 func FuzzEvents(f *testing.F) {
-	text, err := os.ReadFile(filepath.Join("testdata", "events.txt"))
-	if err != nil {
-		f.Fatal(err)
+	for _, name := range []string{"events.txt", "events_stop.txt", "events_system_restart.txt", "events_frozen.txt"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(strings.ReplaceAll(string(text), "< ", ""))
 	}
-	f.Add(strings.ReplaceAll(string(text), "< ", ""))
 	f.Add("<PING>\nlog event reply\ntype=28\ntime=0\nsource_nodeid=3\nfailed_node=2\n\n")
 	f.Add("log event reply\ntype=33\ndata=\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -305,6 +327,9 @@ func FuzzEvents(f *testing.F) {
 					t.Errorf("event %+v", e)
 				}
 				e.Node()
+				if d, err := e.Detail(); d != nil && err != nil {
+					t.Errorf("detail %+v beside the error %v", d, err)
+				}
 			}) != nil {
 				return
 			}

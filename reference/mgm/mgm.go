@@ -1,6 +1,14 @@
 // Package mgm speaks the management protocol of NDB Cluster, the text protocol
 // that a management server (ndb_mgmd) serves on TCP port 1186: it asks for the
-// state of the nodes and listens to the events of the cluster.
+// state of the nodes, stops, restarts and starts them, and listens to the events
+// of the cluster.
+//
+// A [Client] is one session: [Client.Status] tells how nodes are, [Client.Stop],
+// [Client.Restart], [Client.Start] and [Client.DumpState] act on them. Each call
+// is bounded by its context and by [Options]; a stop or restart blocks until the
+// nodes are down and has a longer bound. What the server cannot do comes back as
+// an [OperationError] with the server's number and what to do next. [Listen] and
+// [Follow] have connections of their own; [Event.Detail] takes an event apart.
 //
 // A request is a command line, lines "name: value" and an empty line; a reply
 // is a header line, lines "name: value" or "name=value" and an empty line
@@ -41,6 +49,8 @@ type Options struct {
 	// Timeout bounds the dial and each call, beside the context's own deadline;
 	// 0 for DefaultTimeout.
 	Timeout time.Duration
+	// StopTimeout bounds each Stop and Restart instead, 0 for DefaultStopTimeout.
+	StopTimeout time.Duration
 }
 
 func (o Options) timeout() time.Duration {
@@ -50,16 +60,24 @@ func (o Options) timeout() time.Duration {
 	return DefaultTimeout
 }
 
+func (o Options) stopTimeout() time.Duration {
+	if o.StopTimeout > 0 {
+		return o.StopTimeout
+	}
+	return DefaultStopTimeout
+}
+
 // Client is one session with a management server. It serves one call at a time
 // and is not safe for concurrent use. A call that fails on the wire, or that
 // its context ends, leaves the session out of step: it is closed, and every
 // later call fails.
 type Client struct {
-	address string
-	timeout time.Duration
-	conn    net.Conn
-	in      *bufio.Reader
-	broken  error // why the session is over
+	address     string
+	timeout     time.Duration
+	stopTimeout time.Duration
+	conn        net.Conn
+	in          *bufio.Reader
+	broken      error // why the session is over
 }
 
 // Dial opens a session with the management server at address, host:port. It
@@ -75,7 +93,10 @@ func Dial(ctx context.Context, address string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("management server %s: dial: %w; check that ndb_mgmd runs there", address, err)
 	}
-	return &Client{address: address, timeout: o.timeout(), conn: conn, in: bufio.NewReaderSize(conn, maxLine)}, nil
+	return &Client{
+		address: address, timeout: o.timeout(), stopTimeout: o.stopTimeout(),
+		conn: conn, in: bufio.NewReaderSize(conn, maxLine),
+	}, nil
 }
 
 // Close ends the session.
@@ -159,13 +180,16 @@ func (c *Client) Status(ctx context.Context, types ...NodeType) (map[topology.ID
 
 // call sends a command and reads the reply, which must have that header.
 func (c *Client) call(ctx context.Context, command string, args []pair, header string) (block, error) {
+	return c.callWithin(ctx, c.timeout, command, args, header)
+}
+
+func (c *Client) callWithin(ctx context.Context, timeout time.Duration, command string, args []pair, header string) (block, error) {
 	if c.broken != nil {
 		return block{}, fmt.Errorf("management server %s: %s: the session is over (%w); dial again", c.address, command, c.broken)
 	}
-	b, err := c.exchange(ctx, command, args)
+	b, err := c.exchange(ctx, timeout, command, args)
 	if err != nil {
-		c.conn.Close()
-		c.broken = err
+		c.end(err)
 		return block{}, fmt.Errorf("management server %s: %s: %w", c.address, command, err)
 	}
 	switch {
@@ -180,8 +204,14 @@ func (c *Client) call(ctx context.Context, command string, args []pair, header s
 	}
 }
 
-func (c *Client) exchange(ctx context.Context, command string, args []pair) (block, error) {
-	limited, cancel := context.WithTimeout(ctx, c.timeout)
+// end closes the session and remembers why.
+func (c *Client) end(why error) {
+	c.conn.Close()
+	c.broken = why
+}
+
+func (c *Client) exchange(ctx context.Context, timeout time.Duration, command string, args []pair) (block, error) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	release := interrupt(limited, c.conn)
 	b, err := func() (block, error) {
@@ -195,7 +225,7 @@ func (c *Client) exchange(ctx context.Context, command string, args []pair) (blo
 	case err != nil && ctx.Err() != nil: // the socket was interrupted by us; the context says why
 		err = ctx.Err()
 	case err != nil && limited.Err() != nil:
-		err = fmt.Errorf("no answer within %v: %w; the server, or a data node that it asks, is frozen or cut off", c.timeout, limited.Err())
+		err = fmt.Errorf("no answer within %v: %w; the server, or a data node that it asks, is frozen or cut off", timeout, limited.Err())
 	}
 	return b, err
 }

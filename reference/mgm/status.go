@@ -46,7 +46,7 @@ type NodeStatus struct {
 	Version      Version // of NDB
 	MySQLVersion Version
 	StartPhase   int    // phase of a data node that is starting, else 0
-	DynamicID    int    // order in which data nodes joined; the lowest of the started ones is the president. -1 is seen
+	DynamicID    int    // order in which data nodes joined; the lowest of the started ones is the president. Negative ones are seen
 	NodeGroup    int    // of a data node, from 0; 65536 for one that has none yet
 	ConnectCount int    // how often the node has connected to the management server
 	Address      string // IP address, "" or "0.0.0.0" without contact

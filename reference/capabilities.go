@@ -1,0 +1,141 @@
+package reference
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/mailbench/mailbench/reference/topology"
+)
+
+// What a target may offer beyond Nodes, for faults that need it: a fault asks by
+// type assertion and, where the answer is no, says so before anything starts.
+// All acts are idempotent in the direction that takes a fault back (Thaw, Mend,
+// Unshape, ResetLimits, FreeDisk, StopHog), work on a node or host that is dead
+// already, and need no memory of the process that made the fault.
+type (
+	// Freezer stops all processes of a node without their notice, as SIGSTOP
+	// does, and lets them go on. Its connections stay open and silent.
+	Freezer interface {
+		Freeze(ctx context.Context, node topology.ID) error
+		Thaw(ctx context.Context, node topology.ID) error
+	}
+
+	// Stopper asks a node to end in order: a data node by the management
+	// protocol, any other with SIGTERM. It returns when the node was told.
+	Stopper interface {
+		StopNode(ctx context.Context, node topology.ID) error
+	}
+
+	// Restarter has a data node restart in place by the management protocol, its
+	// angel living on, and any other node stop and start. It returns when the
+	// node was told to stop, or has stopped and was started.
+	Restarter interface {
+		RestartNode(ctx context.Context, node topology.ID) error
+	}
+
+	// Crasher kills the process of a data node that does the work, not the angel
+	// that watches it. What the angel does then is up to StopOnError.
+	Crasher interface {
+		CrashChild(ctx context.Context, node topology.ID) error
+	}
+
+	// Emptier empties the disk of a node that is dead, so that its next start is
+	// an initial one.
+	Emptier interface {
+		EmptyDisk(ctx context.Context, node topology.ID) error
+	}
+
+	// Firewall drops packets at a host's own interface.
+	Firewall interface {
+		// Cut adds a rule set of that name to a host; Mend removes it, and does
+		// nothing where it is not there.
+		Cut(ctx context.Context, host string, c Cut) error
+		Mend(ctx context.Context, host, name string) error
+		// CheckFirewall says what is missing, before anything is cut.
+		CheckFirewall(ctx context.Context) error
+	}
+
+	// Shaper bounds what a host sends, by the queueing discipline of its interface.
+	Shaper interface {
+		Shape(ctx context.Context, host string, s Shape) error
+		Unshape(ctx context.Context, host string) error
+		// CheckShape says what the kernel or the image lacks for it.
+		CheckShape(ctx context.Context, s Shape) error
+	}
+
+	// Limiter changes what a running node may use of its machine, and gives it back
+	// what the topology says.
+	Limiter interface {
+		LimitCPU(ctx context.Context, node topology.ID, milliCPUs int) error
+		ResetLimits(ctx context.Context, node topology.ID) error
+	}
+
+	// Disk fills the file system under a node's data, which the topology must
+	// have bounded, and frees it again.
+	Disk interface {
+		// FillDisk leaves no more than that many bytes free.
+		FillDisk(ctx context.Context, node topology.ID, leave int64) error
+		FreeDisk(ctx context.Context, node topology.ID) error
+		// CheckDisk refuses a node whose disk is nobody's but the machine's.
+		CheckDisk(ctx context.Context, node topology.ID) error
+	}
+
+	// Hog runs a neighbour beside a node's process on its host that writes to the
+	// same disk and syncs, and burns that many thousandths of a processor out of
+	// the node's own share.
+	Hog interface {
+		StartHog(ctx context.Context, node topology.ID, h HogLoad) error
+		StopHog(ctx context.Context, node topology.ID) error
+	}
+
+	// Admin opens an administrator's connections to a SQL node. The caller
+	// closes the pool.
+	Admin interface {
+		OpenAdmin(node topology.ID) (*sql.DB, error)
+	}
+
+	// Observer tells of the cluster as a whole.
+	Observer interface {
+		// Master is the data node that leads the others (NDB's president).
+		Master(ctx context.Context) (topology.ID, error)
+		// AwaitEvent waits for a cluster event that was learned of at or after since
+		// and that match accepts. Events of the last minute are remembered while
+		// somebody watches.
+		AwaitEvent(ctx context.Context, since time.Time, match func(ClusterEvent) bool) (Evidence, error)
+		// Dump gives a data node a DUMP code, such as 7099: start a local checkpoint.
+		Dump(ctx context.Context, node topology.ID, args ...int) error
+	}
+)
+
+// Cut says which packets of a host are dropped.
+type Cut struct {
+	Name      string   // of the rule set, unique on the host: a fault's id
+	Peers     []string // hosts on the other side; none for everybody, clients included
+	Direction Direction
+	// Loss is the share of packets that are dropped, in millionths, 1 to
+	// 1,000,000 for all.
+	Loss int
+}
+
+// Direction is seen from the host.
+type Direction string
+
+// The directions.
+const (
+	Both     Direction = "both"
+	Incoming Direction = "in"
+	Outgoing Direction = "out"
+)
+
+// Shape bounds or delays what a host sends. Zero fields leave things as they are.
+type Shape struct {
+	BitsPerSecond int64
+	Delay         time.Duration // needs the kernel's netem
+}
+
+// HogLoad is what a noisy neighbour takes.
+type HogLoad struct {
+	MilliCPUs      int   // of the node's share
+	BytesPerSecond int64 // written and synced, 0 for none
+}
