@@ -22,7 +22,8 @@ type (
 	}
 
 	// Stopper asks a node to end in order: a data node by the management
-	// protocol, any other with SIGTERM. It returns when the node was told.
+	// protocol, any other with SIGTERM. It returns when the node was told, or is
+	// down: a management server answers when the others have excluded the node.
 	Stopper interface {
 		StopNode(ctx context.Context, node topology.ID) error
 	}
@@ -48,8 +49,8 @@ type (
 
 	// Firewall drops packets at a host's own interface.
 	Firewall interface {
-		// Cut adds a rule set of that name to a host; Mend removes it, and does
-		// nothing where it is not there.
+		// Cut adds a rule set of that name to a host, in place of one that is there;
+		// Mend removes it, and does nothing where it is not there.
 		Cut(ctx context.Context, host string, c Cut) error
 		Mend(ctx context.Context, host, name string) error
 		// CheckFirewall says what is missing, before anything is cut.
@@ -57,6 +58,7 @@ type (
 	}
 
 	// Shaper bounds what a host sends, by the queueing discipline of its interface.
+	// A new shape takes the place of an old one.
 	Shaper interface {
 		Shape(ctx context.Context, host string, s Shape) error
 		Unshape(ctx context.Context, host string) error
@@ -74,7 +76,7 @@ type (
 	// Disk fills the file system under a node's data, which the topology must
 	// have bounded, and frees it again.
 	Disk interface {
-		// FillDisk leaves no more than that many bytes free.
+		// FillDisk leaves no more than that many bytes free, at that moment.
 		FillDisk(ctx context.Context, node topology.ID, leave int64) error
 		FreeDisk(ctx context.Context, node topology.ID) error
 		// CheckDisk refuses a node whose disk is nobody's but the machine's.
@@ -101,9 +103,10 @@ type (
 		Master(ctx context.Context) (topology.ID, error)
 		// AwaitEvent waits for a cluster event that was learned of at or after since
 		// and that match accepts. Events of the last minute are remembered while
-		// somebody watches.
+		// somebody watches; if nobody does, it watches itself from now on.
 		AwaitEvent(ctx context.Context, since time.Time, match func(ClusterEvent) bool) (Evidence, error)
-		// Dump gives a data node a DUMP code, such as 7099: start a local checkpoint.
+		// Dump gives a data node a DUMP code, such as 7099: start a local checkpoint,
+		// of which only the master takes notice. The node does not say whether it did.
 		Dump(ctx context.Context, node topology.ID, args ...int) error
 	}
 )

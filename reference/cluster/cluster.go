@@ -55,6 +55,7 @@ type Cluster struct {
 
 	mu         sync.Mutex
 	containers map[topology.ID]string // container of each node
+	hosts      map[string]string      // container of each host, by the host's name
 }
 
 var _ reference.Target = (*Cluster)(nil)
@@ -75,7 +76,7 @@ func New(docker *client.Client, spec Spec) *Cluster {
 	if spec.Announce == nil {
 		spec.Announce = func(string) {}
 	}
-	return &Cluster{docker: docker, spec: spec, containers: map[topology.ID]string{}}
+	return &Cluster{docker: docker, spec: spec, watch: newWatch("", spec.Topology), containers: map[topology.ID]string{}, hosts: map[string]string{}}
 }
 
 // Topology returns the nodes and hosts of the cluster.
@@ -114,8 +115,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 		return err
 	}
 	c.spec.Announce(fmt.Sprintf("cluster: network %s", c.subnet))
-	hosts, err := c.startHosts(ctx)
-	if err != nil {
+	if err := c.startHosts(ctx); err != nil {
 		return err
 	}
 	if err := c.checkReachable(ctx); err != nil {
@@ -123,12 +123,12 @@ func (c *Cluster) Start(ctx context.Context) error {
 	}
 	var group errgroup.Group
 	for _, n := range c.spec.Topology.Nodes {
-		group.Go(func() error { return c.startNew(ctx, n, hosts[n.Host]) })
+		group.Go(func() error { return c.startNew(ctx, n) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	c.spec.Announce(fmt.Sprintf("cluster: %d nodes on %d hosts are starting", len(c.spec.Topology.Nodes), len(hosts)))
+	c.spec.Announce(fmt.Sprintf("cluster: %d nodes on %d hosts are starting", len(c.spec.Topology.Nodes), len(c.hosts)))
 	c.watch = newWatch(c.managementAddress(), c.spec.Topology)
 	ready, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/topology"
@@ -37,11 +36,16 @@ func (c *Cluster) createNetwork(ctx context.Context) error {
 
 func (c *Cluster) networkName() string { return "mailbench-" + c.spec.RunID }
 
-// startHosts starts a container for each host and returns their ids.
-func (c *Cluster) startHosts(ctx context.Context) (map[string]string, error) {
+// hostCapabilities are what a host's container may do beside the engine's
+// default: change its own network, so that faults can cut it off. Nothing but
+// those faults runs there. The nodes' containers share the network, but not the
+// right.
+func hostCapabilities() []string { return []string{"NET_ADMIN"} }
+
+// startHosts starts a container for each host. It holds the host's network and
+// the volumes of the nodes that it carries.
+func (c *Cluster) startHosts(ctx context.Context) error {
 	var (
-		mu    sync.Mutex
-		ids   = map[string]string{}
 		group errgroup.Group
 		name  = c.networkName()
 	)
@@ -55,7 +59,15 @@ func (c *Cluster) startHosts(ctx context.Context) (map[string]string, error) {
 					config.Hostname = host
 					config.ExposedPorts, config.Healthcheck = nil, nil
 				}),
-				testcontainers.WithHostConfigModifier(func(config *container.HostConfig) { config.PublishAllPorts = false }),
+				testcontainers.WithHostConfigModifier(func(config *container.HostConfig) {
+					config.PublishAllPorts = false
+					config.CapAdd = hostCapabilities()
+					for _, n := range c.spec.Topology.Nodes {
+						if n.Host == host {
+							config.Mounts = append(config.Mounts, c.volume(n, hostVolumes+n.Name))
+						}
+					}
+				}),
 				testcontainers.CustomizeRequestOption(func(r *testcontainers.GenericContainerRequest) error {
 					r.Networks = []string{name}
 					r.NetworkAliases = map[string][]string{name: {host}}
@@ -67,13 +79,13 @@ func (c *Cluster) startHosts(ctx context.Context) (map[string]string, error) {
 			if err != nil {
 				return fmt.Errorf("start host %s: %w", host, err)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			ids[host] = id
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.hosts[host] = id
 			return nil
 		})
 	}
-	return ids, group.Wait()
+	return group.Wait()
 }
 
 // run creates and starts a container and returns its id.
@@ -93,7 +105,10 @@ func (c *Cluster) name(part string) string { return "mailbench-" + c.spec.RunID 
 // startNew creates and starts the container of a node in its host's network.
 // Its files live in a volume: they outlive the process, and the engine's
 // layered file system would be too slow for a database.
-func (c *Cluster) startNew(ctx context.Context, n topology.Node, hostID string) error {
+func (c *Cluster) startNew(ctx context.Context, n topology.Node) error {
+	c.mu.Lock()
+	hostID := c.hosts[n.Host]
+	c.mu.Unlock()
 	directory := dataDirectory
 	if n.Role == topology.SQL {
 		directory = sqlDirectory
@@ -110,12 +125,14 @@ func (c *Cluster) startNew(ctx context.Context, n topology.Node, hostID string) 
 		testcontainers.WithHostConfigModifier(func(config *container.HostConfig) {
 			config.PublishAllPorts = false
 			config.NetworkMode = container.NetworkMode("container:" + hostID)
-			config.NanoCPUs = int64(limits.MilliCPUs) * 1_000_000
-			config.Memory = int64(limits.MemoryMiB) << 20
-			config.Mounts = []mount.Mount{{
-				Type: mount.TypeVolume, Source: c.name(n.Name), Target: directory,
-				VolumeOptions: &mount.VolumeOptions{NoCopy: true, Labels: c.labels(nil)},
-			}}
+			if limits.MilliCPUs > 0 {
+				config.CPUPeriod, config.CPUQuota = cpuPeriod, quota(limits.MilliCPUs)
+			}
+			if limits.MemoryMiB > 0 {
+				// The kernel counts files in memory as memory of who wrote them.
+				config.Memory = int64(limits.MemoryMiB+limits.DiskMiB) << 20
+			}
+			config.Mounts = []mount.Mount{c.volume(n, directory)}
 		}),
 	}
 	switch n.Role {

@@ -95,6 +95,8 @@ func Attach(ctx context.Context, docker *client.Client, runID string) (*Cluster,
 	for _, item := range containers.Items {
 		if n, err := spec.Topology.Node(item.Labels[engine.LabelNode]); err == nil {
 			c.containers[n.ID] = item.ID
+		} else if host, ok := item.Labels[engine.LabelHost]; ok {
+			c.hosts[host] = item.ID
 		}
 	}
 	return c, nil

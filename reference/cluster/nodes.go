@@ -29,14 +29,15 @@ func (c *Cluster) Watch(ctx context.Context, sink func(reference.ClusterEvent)) 
 	return c.watch.follow(ctx, sink)
 }
 
-// Kill ends the node's processes with SIGKILL. Its host lives on.
+// Kill ends the node's processes with SIGKILL, frozen ones too. Its host lives
+// on. A node that is dead already is left alone.
 func (c *Cluster) Kill(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
 	}
 	c.watch.forget(id)
-	if _, err := c.docker.ContainerKill(ctx, container, client.ContainerKillOptions{Signal: "SIGKILL"}); err != nil {
+	if err := c.signal(ctx, container, "SIGKILL"); err != nil {
 		return fmt.Errorf("kill node %s: %w", n.Name, err)
 	}
 	return nil
@@ -293,6 +294,12 @@ func (c *Cluster) containerState(ctx context.Context, id topology.ID) string {
 	if err != nil {
 		return "missing"
 	}
+	return c.stateOf(ctx, container)
+}
+
+// stateOf asks the engine what a container does: "running", "paused", "exited",
+// or why it does not tell.
+func (c *Cluster) stateOf(ctx context.Context, container string) string {
 	inspected, err := c.docker.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
 	switch {
 	case errdefs.IsNotFound(err):

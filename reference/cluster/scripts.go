@@ -35,7 +35,11 @@ func command(n topology.Node, management netip.Addr, serverOptions map[string]st
 		// PID 1 kills both.
 		script = strings.Join([]string{
 			"mkdir -p " + dataDirectory,
-			fmt.Sprintf("exec ndbmtd --nodaemon %s %s --connect-retries=120 --connect-retry-delay=1", connect, id),
+			// What an emptying that was cut short has left.
+			fmt.Sprintf("rm -rf %s/%s", dataDirectory, emptiedFiles),
+			// A node without a file system, new or emptied, makes one.
+			fmt.Sprintf("if [ -d %s/ndb_%d_fs ]; then initial=; else initial=--initial; fi", dataDirectory, n.ID),
+			fmt.Sprintf("exec ndbmtd --nodaemon $initial %s %s --connect-retries=120 --connect-retry-delay=1", connect, id),
 		}, " && ")
 	case topology.SQL:
 		script = sqlScript(connect, id, int(n.ID), serverOptions)

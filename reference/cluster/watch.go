@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,21 +36,30 @@ type watch struct {
 	mu      sync.Mutex
 	seen    map[topology.ID]sighting
 	changed chan struct{} // closed and replaced when seen changes
+
+	watchers int                      // how many follow just now
+	events   []reference.ClusterEvent // of the last rememberFor, in order
+	dropped  uint64                   // events that were before events[0]
+	heard    chan struct{}            // closed and replaced at every event
 }
 
 func newWatch(address string, t topology.Topology) *watch {
-	return &watch{address: address, topology: t, seen: map[topology.ID]sighting{}, changed: make(chan struct{})}
+	return &watch{address: address, topology: t, seen: map[topology.ID]sighting{}, changed: make(chan struct{}), heard: make(chan struct{})}
 }
 
 // follow listens to the management server until ctx ends, and hands every event
 // to sink.
 func (w *watch) follow(ctx context.Context, sink func(reference.ClusterEvent)) error {
+	w.enter(1)
+	defer w.enter(-1)
 	gap := func(err error) {
 		sink(reference.ClusterEvent{At: time.Now(), Name: "EVENTS_LOST", Fields: map[string]string{"error": err.Error()}})
 	}
 	return mgm.Follow(ctx, w.address, mgm.Options{}, mgm.DefaultFilter(), func(e mgm.Event) {
 		w.take(e)
-		sink(reference.ClusterEvent{At: e.At, Name: e.Name, Node: e.Node(), Source: e.Source, Fields: e.Fields})
+		told := reference.ClusterEvent{At: e.At, Name: e.Name, Node: e.Node(), Source: e.Source, Fields: e.Fields}
+		w.remember(told)
+		sink(told)
 	}, gap)
 }
 
@@ -87,6 +97,53 @@ func (w *watch) take(e mgm.Event) {
 	w.seen[n.ID] = sighting{up: up, evidence: reference.Evidence{At: e.At, Source: "management event", Detail: e.Name}}
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+// Bounds of what is remembered, in time and in number: a cluster tells of some
+// ten events a second while a node starts.
+const (
+	rememberFor = time.Minute
+	rememberMax = 10_000
+)
+
+// remember keeps an event for those who wait for one. Where several watch, it is
+// kept once for each of them.
+func (w *watch) remember(e reference.ClusterEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, e)
+	stale := max(0, len(w.events)-rememberMax)
+	for e.At.Sub(w.events[stale].At) > rememberFor {
+		stale++ // ends at e itself
+	}
+	w.events = w.events[stale:] // the array is left when append has filled it
+	w.dropped += uint64(stale)
+	close(w.heard)
+	w.heard = make(chan struct{})
+}
+
+// recall returns the events from number next on that are remembered, the number
+// of the event after them, and a channel that is closed when that one comes.
+func (w *watch) recall(next uint64) (events []reference.ClusterEvent, following uint64, heard <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	following = w.dropped + uint64(len(w.events))
+	from := max(next, w.dropped) - w.dropped
+	return slices.Clone(w.events[from:]), following, w.heard
+}
+
+// enter counts those who follow.
+func (w *watch) enter(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watchers += n
+}
+
+// watched says whether anybody follows, so that events are remembered.
+func (w *watch) watched() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.watchers > 0
 }
 
 // last returns what was said of a node, and a channel that is closed when

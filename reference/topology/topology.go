@@ -35,6 +35,9 @@ type Node struct {
 type Limits struct {
 	MilliCPUs int `json:"milli_cpus"` // thousandths of a processor, 0 for no limit
 	MemoryMiB int `json:"memory_mib"` // MiB, 0 for no limit
+	// DiskMiB is the size of its disk in MiB, 0 for the machine's own disk. A disk
+	// with a bound is a file system in main memory, which counts beside MemoryMiB.
+	DiskMiB int `json:"disk_mib,omitempty"`
 }
 
 // Topology is a whole cluster: nodes on hosts, and what they may use.

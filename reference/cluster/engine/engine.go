@@ -18,6 +18,7 @@ const (
 	LabelRun     = "mailbench.run"     // id of the run that owns it
 	LabelHost    = "mailbench.host"    // the host that a container plays or belongs to
 	LabelNode    = "mailbench.node"    // name of the node, absent on a host's own container
+	LabelHog     = "mailbench.hog"     // on a noisy neighbour: name of the node that it disturbs
 	LabelCluster = "mailbench.cluster" // on the network: the cluster's description as JSON
 	LabelJournal = "mailbench.journal" // on the network: path of the run's fault journal
 	LabelOwner   = "mailbench.owner"   // on the network: process id of the harness that made it

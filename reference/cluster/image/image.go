@@ -75,7 +75,8 @@ func (k Kind) recipe() recipe {
 //     written by root.
 //
 // Its entrypoint is replaced, its EXPOSEd ports are not published, and its
-// health check is ignored (it tests a mysqld in every role).
+// health check is ignored (it tests a mysqld in every role). It has neither
+// iptables nor tc, so that faults that need them are refused.
 const Official = "mysql/mysql-cluster:9.7"
 
 // pullTimeout bounds an attempt to pull. A registry that is reachable shows

@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/mgm"
+	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+)
+
+var (
+	_ reference.Stopper   = (*Cluster)(nil)
+	_ reference.Restarter = (*Cluster)(nil)
+	_ reference.Crasher   = (*Cluster)(nil)
+)
+
+// endTimeout bounds how long a server that was told to end may take: mysqld
+// flushes its own tables first.
+const endTimeout = time.Minute
+
+// StopNode asks a node to end in order. A data node is told by the management
+// server, which refuses where the rest could not go on without it, and answers
+// when the others have excluded the node; its angel ends with it. Any other node gets SIGTERM. A node that does not run is left
+// alone.
+func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
+	n, containerID, err := c.container(id)
+	if err != nil {
+		return err
+	}
+	if !isRunning(c.stateOf(ctx, containerID)) {
+		return nil
+	}
+	c.watch.forget(id)
+	if n.Role == topology.Data {
+		err = c.manage(ctx, func(session *mgm.Client) error {
+			_, err := session.Stop(ctx, mgm.StopOptions{}, id)
+			return err
+		})
+	} else {
+		// Not the engine's stop, which would kill a server that takes its time.
+		err = c.signal(ctx, containerID, "SIGTERM")
+	}
+	if err != nil {
+		return fmt.Errorf("stop node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// RestartNode has a data node restart in place from its own disk: its angel
+// lives on and starts it again. The call returns when the node is down and was
+// told to start. Any other node is told to end, awaited for
+// a minute, and started.
+func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
+	n, containerID, err := c.container(id)
+	if err != nil {
+		return err
+	}
+	if n.Role == topology.Data {
+		c.watch.forget(id)
+		err := c.manage(ctx, func(session *mgm.Client) error {
+			_, err := session.Restart(ctx, mgm.RestartOptions{}, id)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("restart node %s: %w", n.Name, err)
+		}
+		return nil
+	}
+	if err := c.StopNode(ctx, id); err != nil {
+		return err
+	}
+	if err := c.awaitExit(ctx, containerID); err != nil {
+		return fmt.Errorf("restart node %s: it was told to end but did not: %w; kill and start it instead", n.Name, err)
+	}
+	return c.StartNode(ctx, id)
+}
+
+// CrashChild kills the process of a data node that does the work. The angel, its
+// parent, is process 1 of the container: with StopOnError=1, which is NDB's
+// default, it ends too, and the node is dead; with 0 it starts the node again.
+func (c *Cluster) CrashChild(ctx context.Context, id topology.ID) error {
+	n, err := c.role(id, topology.Data)
+	if err != nil {
+		return err
+	}
+	_, containerID, err := c.container(id)
+	if err != nil {
+		return err
+	}
+	c.watch.forget(id)
+	// proc(5): pid, name in brackets, state, parent. The name has no blank.
+	_, err = c.script(ctx, containerID, `
+killed=
+for stat in /proc/[0-9]*/stat; do
+  read -r pid name state parent rest < "$stat" 2>/dev/null || continue
+  if [ "$name" = "(ndbmtd)" ] && [ "$parent" = 1 ] && [ "$state" != Z ]; then kill -9 "$pid"; killed=yes; fi
+done
+if [ -z "$killed" ]; then echo "no ndbmtd runs below the angel"; exit 1; fi`)
+	if err != nil {
+		return fmt.Errorf("crash the process of node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// manage opens a session with the management server for one call.
+func (c *Cluster) manage(ctx context.Context, call func(*mgm.Client) error) error {
+	session, err := mgm.Dial(ctx, c.managementAddress(), mgm.Options{})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	return call(session)
+}
+
+// signal sends a signal to a container's first process. A container that does
+// not run is left alone.
+func (c *Cluster) signal(ctx context.Context, containerID, signal string) error {
+	err := act(ctx, func(ctx context.Context) error {
+		_, err := c.docker.ContainerKill(ctx, containerID, client.ContainerKillOptions{Signal: signal})
+		return err
+	})
+	if errdefs.IsConflict(err) && !c.runs(ctx, containerID) {
+		return nil
+	}
+	return err
+}
+
+// awaitExit waits until a container has ended.
+func (c *Cluster) awaitExit(ctx context.Context, containerID string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	wait := c.docker.ContainerWait(ctx, containerID, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	select {
+	case err := <-wait.Error:
+		return err
+	case <-wait.Result:
+		return nil
+	}
+}
