@@ -316,7 +316,7 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
 	}
 	runner := &chaos.Runner{
-		Plan: p.Faults, Faults: chaos.Builder(target), Sink: sinks, Journal: journal, Anchor: anchor,
+		Plan: p.Faults, Faults: chaos.Builder(target, nil), Resolve: chaos.Resolver(target), Sink: sinks, Journal: journal, Anchor: anchor,
 	}
 	c.say("run: %s for %s, recording in %s", p.Scenario.Name, formatDuration(p.Scenario.Workload.Duration), c.Dir)
 

@@ -67,7 +67,7 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 		return startDead(ctx, c, info.RunID, say)
 	}
 	defer journal.Close()
-	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c), journal)
+	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c, nil), journal)
 	for _, h := range healed {
 		say(fmt.Sprintf("run %s: %s", info.RunID, h))
 	}

@@ -186,7 +186,7 @@ func (s *Scenario) faultPlan(t topology.Topology) (chaos.Plan, error) {
 	for _, f := range s.Faults {
 		specs = append(specs, chaos.Spec{Kind: chaos.Kind(f.Kind), Target: f.Target, At: f.At, Hold: f.Hold})
 	}
-	p, err := chaos.NewPlan(s.Seed, specs, t, s.Workload.Duration)
+	p, err := chaos.NewPlan(s.Seed, specs, chaos.Ground{Topology: t, Duration: s.Workload.Duration})
 	if err != nil {
 		return p, fmt.Errorf("the fault plan of scenario %s: %w", s.Name, err)
 	}
