@@ -97,6 +97,8 @@ type Description struct {
 	// Rolls says that the fault is made on one node after another, each when the
 	// cluster is redundant again.
 	Rolls bool
+	// Single says that the fault is made on one node, not on several at once.
+	Single bool
 	// Settings are what a scenario may set, or must.
 	Settings []Setting
 	// Needs is what the target must be able to do.
@@ -122,7 +124,12 @@ type Description struct {
 // Catalogue returns every kind of fault.
 func Catalogue() []Description {
 	return []Description{
-		describeKill(),
+		describeKill(), describePause(), describeStop(), describeCrash(), describeInitial(),
+		describeKillInRestart(), describeKillInCheckpoint(), describeRollingRestart(), describePowerOff(),
+		describeIsolate(), describePartition(), describeLoss(), describeBandwidth(), describeHostLatency(),
+		describeLatency(), describeLinkCut(),
+		describeNoisyNeighbour(), describeSlowCPU(), describeSlowDisk(), describeDiskFull(),
+		describeMemoryFull(), describeConnectionStorm(), describeOpenTransaction(),
 	}
 }
 

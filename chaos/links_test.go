@@ -14,10 +14,10 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
-// wire is one client's way to node 4, behind which a server answers each byte
+// wire is one client's way to a node, behind which a server answers each byte
 // with the same byte after 1 ms, and greets with "!".
-func wire(links *Links, client string) (dial func(ctx context.Context) (net.Conn, error)) {
-	node := func(address string) (topology.ID, bool) { return 4, address == "node 4" }
+func wire(links *Links, client string, id topology.ID) (dial func(ctx context.Context) (net.Conn, error)) {
+	node := func(address string) (topology.ID, bool) { return id, address == "the node" }
 	var next reference.DialFunc = func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go func() {
@@ -36,7 +36,7 @@ func wire(links *Links, client string) (dial func(ctx context.Context) (net.Conn
 		return ours, nil
 	}
 	through := links.Dial(client, node, next)
-	return func(ctx context.Context) (net.Conn, error) { return through(ctx, "tcp", "node 4") }
+	return func(ctx context.Context) (net.Conn, error) { return through(ctx, "tcp", "the node") }
 }
 
 // ask makes one round trip, and returns how long it took.
@@ -74,7 +74,7 @@ func TestLinks(t *testing.T) {
 		t.Run(row.sentence, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var links Links
-				dial := wire(&links, row.client)
+				dial := wire(&links, row.client, 4)
 				c, err := dial(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -123,7 +123,7 @@ func TestLinks(t *testing.T) {
 func TestAnAnswerThatArrivesDuringACutIsHeardAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var links Links
-		c, err := wire(&links, "mta1")(t.Context())
+		c, err := wire(&links, "mta1", 4)(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestDeadlineOrCloseEndAReadOnACutLink(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var links Links
-			c, err := wire(&links, "mta1")(t.Context())
+			c, err := wire(&links, "mta1", 4)(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

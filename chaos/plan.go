@@ -401,9 +401,21 @@ func check(i int, s Spec, g Ground) (candidate, SpecErrors) {
 		before := len(wrong)
 		c.Settings = c.Settings.resolved(c.kind, add)
 		if nodeErr == nil && len(wrong) == before && c.kind.check != nil {
-			p := Planned{Nodes: c.nodes, Settings: c.Settings, Hold: c.Hold}
-			if field, err := c.kind.check(g.Topology, &p); err != nil {
-				add(field, "%v", err)
+			p := Planned{Kind: c.Kind, Nodes: c.nodes, Settings: c.Settings, Hold: c.Hold}
+			might := []Planned{p}
+			if c.each {
+				might = nil
+				for _, n := range c.nodes {
+					might = append(might, p.on(c.kind, g.Topology, n))
+				}
+			}
+			for _, v := range might {
+				field, err := c.kind.check(g.Topology, &v)
+				if err != nil {
+					add(field, "%v", err)
+					break
+				}
+				p.Settings = v.Settings
 			}
 			c.Settings = p.Settings
 		}
@@ -472,6 +484,9 @@ func (c *candidate) choose(t topology.Topology, known bool) error {
 		return fmt.Errorf("%s is a %s node; %s can be made on %q nodes", all[0].Name, all[0].Role, c.Kind, c.kind.Roles)
 	case len(c.nodes) == 0:
 		return fmt.Errorf("%s has no %q node, on which %s can be made", c.Target, c.kind.Roles, c.Kind)
+	}
+	if c.kind.Single && !c.each && len(c.nodes) > 1 {
+		return fmt.Errorf("%s has the nodes %s; %s is made on one at a time", c.Target, names(c.nodes), c.Kind)
 	}
 	c.each = c.each || c.kind.Rolls
 	if !c.each {

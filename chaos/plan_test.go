@@ -92,7 +92,7 @@ func TestNewPlanRefuses(t *testing.T) {
 		{"the end of the run is the last moment", []Spec{with(func(s *Spec) { s.At = 9*time.Minute + 30*time.Second })}, cluster(t), ""},
 		{"a node that is not there", []Spec{good, with(func(s *Spec) { s.Target = "data9" })}, cluster(t),
 			`faults[1].target: no node is called "data9"; there are mgm1, data1, data2, sql1, sql2`},
-		{"a kind that is not there", []Spec{with(func(s *Spec) { s.Kind = "melt" })}, cluster(t), `faults[0].kind: no kind of fault is called "melt"; there are ["kill"]`},
+		{"a kind that is not there", []Spec{with(func(s *Spec) { s.Kind = "melt" })}, cluster(t), `faults[0].kind: no kind of fault is called "melt"; there are ["kill" "pause"`},
 		{"the only replica", []Spec{good}, shape(t, 2, 1, "mta1", "mta2"), "faults[0].target: kill of data1 would be an outage of the harness's own making: node group 0 has no survivor"},
 		{"the only SQL node", []Spec{with(func(s *Spec) { s.Target = "sql1" })}, shape(t, 2, 2, "mta1"), "faults[0].target: kill of sql1 would be an outage of the harness's own making: no SQL node is left"},
 		{"half of the nodes without an arbitrator", []Spec{good}, noManagement, "faults[0].target: kill of data1 would be an outage of the harness's own making: half of the data nodes are left and no management node can arbitrate"},

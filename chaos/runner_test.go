@@ -271,9 +271,9 @@ func TestEventsCarryTheirEvidence(t *testing.T) {
 	})
 }
 
-// points are all the places at which a run of twoKills may end before its time:
+// killPoints are all the places at which a run of twoKills may end before its time:
 // before and after each journal entry and each call to a node.
-func points(t *testing.T) int {
+func killPoints(t *testing.T) int {
 	var n int
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -289,7 +289,7 @@ func points(t *testing.T) int {
 }
 
 func TestHealRestoresWhateverStepTheHarnessCrashedAt(t *testing.T) {
-	for at := range points(t) {
+	for at := range killPoints(t) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			var n int
@@ -339,7 +339,7 @@ func TestHealRestoresWhateverStepTheHarnessCrashedAt(t *testing.T) {
 }
 
 func TestEndOfTheContextLeavesEveryNodeStarted(t *testing.T) {
-	for at := range points(t) {
+	for at := range killPoints(t) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.nodes.slow = 100 * time.Millisecond

@@ -76,11 +76,16 @@ func (s Setting) required() Setting {
 	return s
 }
 
-// number is a setting with a range. A fallback of 0 means that the zero value is
-// the default, in the words of doc.
+// orNothing says in words what it means that a setting is not set.
+func (s Setting) orNothing(words string) Setting {
+	s.Default = words
+	return s
+}
+
+// number is a setting with a range, and a fallback that is 0 for none.
 func number[T int | int64](name, doc, unit string, least, most, fallback T, field func(*Settings) *T) Setting {
 	s := Setting{
-		Name: name, Doc: doc, Range: fmt.Sprintf("%d to %d %s", least, most, unit),
+		Name: name, Doc: doc, Range: strings.TrimSpace(fmt.Sprintf("%d to %d %s", least, most, unit)),
 		isSet: func(s Settings) bool { return *field(&s) != 0 },
 		wrong: func(s Settings) bool { return *field(&s) < least || *field(&s) > most },
 	}

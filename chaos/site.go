@@ -80,25 +80,79 @@ func (s site) touched() []topology.Node {
 func (s site) start(ctx context.Context) error {
 	return errors.Join(
 		s.act(s.p.Nodes, func(n topology.Node) error { return s.target.StartNode(ctx, n.ID) }),
-		s.restartFailed(ctx, s.touched()[len(s.p.Nodes):]))
+		s.startAlong(ctx))
 }
 
-// restartFailed starts nodes of which some may be on their way out: one that the
-// cluster counts as failed ends by itself, at once or when it next hears from
-// the others (exit codes 2305, 2315 and 6050), and is killed first, lest it be
-// taken for one that runs.
-func (s site) restartFailed(ctx context.Context, nodes []topology.Node) error {
-	failed := s.failed(ctx, nodes)
+// startAlong starts the nodes that an outage took along.
+func (s site) startAlong(ctx context.Context) error {
+	along := s.touched()[len(s.p.Nodes):]
+	return s.restart(ctx, along, s.failed(ctx, along))
+}
+
+// restart starts nodes, and kills those first that the cluster counts as failed:
+// such a node ends by itself, at once or when it next hears from the others
+// (exit codes 2305, 2315 and 6050), and until then would be taken for one that
+// runs.
+func (s site) restart(ctx context.Context, nodes []topology.Node, failed map[topology.ID]bool) error {
 	return s.act(nodes, func(n topology.Node) error {
 		var killErr error
 		if failed[n.ID] {
-			killErr = s.target.Kill(ctx, n.ID) // fails on a node that has ended: what counts is whether it starts
+			killErr = s.target.Kill(ctx, n.ID) // may fail on a node that has ended: what counts is whether it starts
 		}
 		if err := s.target.StartNode(ctx, n.ID); err != nil {
 			return errors.Join(err, killErr)
 		}
 		return nil
 	})
+}
+
+// takeBack takes a fault back under which the cluster may have counted nodes as
+// failed although they live: it looks, undoes what was done to each place, and
+// starts anew what had failed. The look comes first, as a node that hears from
+// the others again is soon gone.
+func (s site) takeBack(ctx context.Context, undo func() error) error {
+	nodes := s.touched()
+	failed := s.failed(ctx, nodes)
+	if err := undo(); err != nil {
+		return err
+	}
+	return s.restart(ctx, nodes, failed)
+}
+
+// hosts are those of the nodes that the fault is made on.
+func (s site) hosts() []string { return hostsOf(s.p.Nodes) }
+
+// onHosts does something to all hosts of the fault.
+func (s site) onHosts(do func(host string) error) error {
+	var failures []error
+	for _, host := range s.hosts() {
+		failures = append(failures, do(host))
+	}
+	return errors.Join(failures...)
+}
+
+// onNodes does something to all nodes of the fault at the same time.
+func (s site) onNodes(do func(id topology.ID) error) error {
+	return s.act(s.p.Nodes, func(n topology.Node) error { return do(n.ID) })
+}
+
+// offers returns a capability of the fault's target. Check has seen it, but
+// another process that heals may have another target.
+func offers[T any](s site, c Capability) (T, error) {
+	can, ok := s.target.(T)
+	if !ok {
+		return can, fmt.Errorf("%w: %s needs a target that can %s (%s), and this one cannot", ErrNeedsPerson, s.d.Kind, c.words(), c)
+	}
+	return can, nil
+}
+
+// with does something by a capability of the target.
+func with[T any](s site, c Capability, do func(can T) error) error {
+	can, err := offers[T](s, c)
+	if err != nil {
+		return err
+	}
+	return do(can)
 }
 
 // failed looks which data nodes the cluster counts as failed. Other nodes live
@@ -201,6 +255,39 @@ func first(ctx context.Context, waits ...func(context.Context) (reference.Eviden
 		failures = append(failures, r.err)
 	}
 	return reference.Evidence{}, errors.Join(failures...)
+}
+
+// anyDown waits until the cluster counts one of several nodes as failed.
+func (s site) anyDown(nodes []topology.Node) []func(context.Context) (reference.Evidence, error) {
+	var waits []func(context.Context) (reference.Evidence, error)
+	for _, n := range nodes {
+		waits = append(waits, func(ctx context.Context) (reference.Evidence, error) {
+			e, err := s.target.AwaitDown(ctx, n.ID)
+			e.Detail = n.Name + ": " + e.Detail
+			return e, err
+		})
+	}
+	return waits
+}
+
+// awaitTrouble waits until the cluster counts one of several nodes as failed or,
+// where it tells of events, has missed a heartbeat of one since a time.
+func (s site) awaitTrouble(ctx context.Context, nodes []topology.Node, since time.Time) (reference.Evidence, error) {
+	waits := s.anyDown(nodes)
+	if observer, ok := s.target.(reference.Observer); ok {
+		waits = append(waits, func(ctx context.Context) (reference.Evidence, error) {
+			return observer.AwaitEvent(ctx, since, func(e reference.ClusterEvent) bool {
+				return e.Name == "MissedHeartbeat" && slices.ContainsFunc(nodes, func(n topology.Node) bool { return n.ID == e.Node })
+			})
+		})
+	}
+	return first(ctx, waits...)
+}
+
+// orWait is an error that a wait without a way to learn anything ends with.
+func orWait(ctx context.Context, why string) (reference.Evidence, error) {
+	<-ctx.Done()
+	return reference.Evidence{}, fmt.Errorf("%s: %w", why, context.Cause(ctx))
 }
 
 // expectLoss says what the cluster and the clients do when nodes die.
