@@ -34,7 +34,7 @@ func describeLoss() Description {
 		Hosts:   true,
 		Settings: []Setting{
 			number("loss_ppm", "share of the packets that are lost", "millionths", 1, everyPacket-1, 0, func(s *Settings) *int { return &s.LossPPM }).required(),
-			settingPeers(), settingDirection(),
+			settingPeers().orNothing("everybody"), settingDirection(),
 		},
 		Needs:   []Capability{Firewall},
 		Nearest: Latency,

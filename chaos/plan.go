@@ -740,7 +740,10 @@ func (p Plan) Describe(w io.Writer, t topology.Topology) error {
 		if settings := s.Settings.String(); settings != "" {
 			fmt.Fprintf(&b, "  with     %s\n", settings)
 		}
-		fmt.Fprintf(&b, "  expected %s\n", d.Expect(t, s))
+		// What is expected of the loss alone does not hold where it comes on another.
+		if !s.During || s.Outage == "" {
+			fmt.Fprintf(&b, "  expected %s\n", s.expected(d, t))
+		}
 		if s.Outage != "" {
 			certainty := "is expected"
 			if s.MayBe {
@@ -752,6 +755,14 @@ func (p Plan) Describe(w io.Writer, t topology.Topology) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+func (p Planned) expected(d Description, t topology.Topology) string {
+	if p.Dynamic == "" {
+		return d.Expect(t, p)
+	}
+	one := p.variants(d, t)[0]
+	return fmt.Sprintf("if it is %s: %s", one.Names(), d.Expect(t, one))
 }
 
 func (p Planned) when() string {

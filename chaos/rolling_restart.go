@@ -36,7 +36,7 @@ func describeRollingRestart() Description {
 		Needs:   []Capability{Restarter},
 		Nearest: Stop,
 		Expect: func(t topology.Topology, p Planned) string {
-			return "it hands its work over, leaves and comes back by itself; few errors or none, which may be tried again; " + expectLoss(t, p.Nodes)
+			return "it hands its work over, leaves and comes back by itself; few errors or none, which may be tried again; " + expectLeave(t, p.Nodes)
 		},
 		loses: losesAll,
 		build: func(s site) Fault { return &rollingRestart{site: s} },

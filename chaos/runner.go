@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/topology"
 )
 
 // Timeouts bound the steps of a fault. Zero takes the default.
@@ -383,6 +384,8 @@ func (c *course) resolve(ctx context.Context, before group) error {
 				return fmt.Errorf("%s has fault %s already", n.Name, b.p.ID)
 			}
 		}
+		// What another fault has taken is that one's to bring back, in its time.
+		c.p.Along = slices.DeleteFunc(slices.Clone(c.p.Along), func(n topology.Node) bool { return slices.Contains(b.p.Nodes, n) })
 	}
 	return c.prepare(ctx)
 }

@@ -291,7 +291,12 @@ func orWait(ctx context.Context, why string) (reference.Evidence, error) {
 }
 
 // expectLoss says what the cluster and the clients do when nodes die.
-func expectLoss(t topology.Topology, nodes []topology.Node) string {
+func expectLoss(t topology.Topology, nodes []topology.Node) string { return expect(t, nodes, false) }
+
+// expectLeave is expectLoss for nodes that leave in order.
+func expectLeave(t topology.Topology, nodes []topology.Node) string { return expect(t, nodes, true) }
+
+func expect(t topology.Topology, nodes []topology.Node, inOrder bool) string {
 	var ids []topology.ID
 	byRole := map[topology.Role][]topology.Node{}
 	for _, n := range nodes {
@@ -300,11 +305,14 @@ func expectLoss(t topology.Topology, nodes []topology.Node) string {
 	}
 	var parts []string
 	if data := byRole[topology.Data]; len(data) > 0 {
-		parts = append(parts, expectDataLoss(t, data, topology.Lost(t, nil, ids)))
+		parts = append(parts, expectDataLoss(t, data, topology.Lost(t, nil, ids), inOrder))
 	}
 	if sql := byRole[topology.SQL]; len(sql) > 0 {
-		parts = append(parts, fmt.Sprintf("the clients of %s lose their connections and ask another SQL node; "+
-			"its open transactions are aborted, and a write without an answer may have happened", names(sql)))
+		lose := fmt.Sprintf("the clients of %s lose their connections and ask another SQL node", names(sql))
+		if !inOrder {
+			lose += "; its open transactions are aborted, and a write without an answer may have happened"
+		}
+		parts = append(parts, lose)
 	}
 	if management := byRole[topology.Management]; len(management) > 0 {
 		parts = append(parts, fmt.Sprintf("no client notices that %s is gone; until it is back nobody arbitrates and no node can start", names(management)))
@@ -312,7 +320,7 @@ func expectLoss(t topology.Topology, nodes []topology.Node) string {
 	return strings.Join(parts, "; ")
 }
 
-func expectDataLoss(t topology.Topology, lost []topology.Node, l topology.Loss) string {
+func expectDataLoss(t topology.Topology, lost []topology.Node, l topology.Loss, inOrder bool) string {
 	if why := l.Outage(); why != "" && !l.NoSQL {
 		return why + "; a system restart brings back all that was in a global checkpoint"
 	}
@@ -332,8 +340,11 @@ func expectDataLoss(t topology.Topology, lost []topology.Node, l topology.Loss) 
 	if l.NeedsArbitrator() {
 		allowed = "it needs the management node's consent as arbitrator"
 	}
-	return fmt.Sprintf("%s (%s); transactions that %s coordinated fail with temporary errors or wait for locks, all others go on",
-		strings.Join(groups, ", "), allowed, names(lost))
+	left := fmt.Sprintf("%s (%s)", strings.Join(groups, ", "), allowed)
+	if inOrder {
+		return left
+	}
+	return fmt.Sprintf("%s; transactions that %s coordinated fail with temporary errors or wait for locks, all others go on", left, names(lost))
 }
 
 // The roles that kinds are made on.

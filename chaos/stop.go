@@ -34,7 +34,7 @@ func describeStop() Description {
 		Needs:   []Capability{Stopper},
 		Nearest: Kill,
 		Expect: func(t topology.Topology, p Planned) string {
-			return "it hands its work over and leaves; few errors or none, which may be tried again; " + expectLoss(t, p.Nodes)
+			return "it hands its work over and leaves; few errors or none, which may be tried again; " + expectLeave(t, p.Nodes)
 		},
 		loses: losesAll,
 		check: func(t topology.Topology, p *Planned) (string, error) {
