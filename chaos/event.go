@@ -8,7 +8,7 @@ type Event struct {
 	Kind   EventKind         // what it is about
 	Name   string            // the step, the cluster's event, or the phase
 	Fault  string            // id of the fault, for KindFault
-	Node   string            // the node that it is about, or ""
+	Node   string            // the nodes that it is about, joined by ",", or ""
 	Fields map[string]string // details, such as the evidence for a step
 }
 
@@ -25,9 +25,10 @@ const (
 // Names of the steps of a fault, in their order.
 const (
 	StepInjected  = "injected"  // the harness has done it; At is when it began to, as the cluster may notice before it is done
-	StepEffective = "effective" // the cluster has noticed
+	StepStage     = "stage"     // the harness has gone on injecting; Fields["what"] says what it had waited for
+	StepEffective = "effective" // the cluster has noticed, or the clients have
 	StepRecover   = "recover"   // the harness has started to undo it
-	StepRecovered = "recovered" // the node takes part again
+	StepRecovered = "recovered" // the nodes take part again
 	StepRedundant = "redundant" // losing another node would cost no more than before
 	StepFailed    = "failed"    // a step, Fields["what"], did not come about; Fields["error"] says why
 )

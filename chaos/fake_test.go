@@ -24,6 +24,8 @@ type fakeNodes struct {
 	// hook is called before ("kill") and after ("kill done") each call.
 	hook func(point string)
 
+	layout topology.Topology
+
 	mu    sync.Mutex
 	since map[topology.ID]time.Time // of the last change of each node
 	down  map[topology.ID]bool
@@ -120,6 +122,8 @@ func (f *fakeNodes) AwaitRedundant(ctx context.Context, n topology.ID) (referenc
 	return f.await(ctx, "redundant", n, false, f.start+f.copying)
 }
 
+func (f *fakeNodes) Topology() topology.Topology { return f.layout }
+
 // anyDown says whether a node is dead.
 func (f *fakeNodes) anyDown() bool {
 	f.mu.Lock()
@@ -210,7 +214,7 @@ func twoKills(t *testing.T) Plan {
 	plan, err := NewPlan(1, []Spec{
 		{Kind: Kill, Target: "data1", At: time.Minute, Hold: 30 * time.Second},
 		{Kind: Kill, Target: "sql1", At: 2 * time.Minute, Hold: 30 * time.Second},
-	}, cluster(t), 10*time.Minute)
+	}, Ground{Topology: cluster(t), Duration: 10 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,16 +16,15 @@ var ErrUnhealed = errors.New("left unhealed")
 // Healing is what Heal did about one fault.
 type Healing struct {
 	Fault    Planned            // without its times
-	Evidence reference.Evidence // that the node takes part again
+	Evidence reference.Evidence // that the nodes take part again
 	Err      error              // why it may not
 }
 
 func (h Healing) String() string {
 	if h.Err != nil {
-		return fmt.Sprintf("%s on %s (node %d): not healed: %v", h.Fault.ID, h.Fault.Node.Name, h.Fault.Node.ID, h.Err)
+		return fmt.Sprintf("%s on %s: not healed: %v", h.Fault.ID, h.Fault.Names(), h.Err)
 	}
-	return fmt.Sprintf("%s on %s (node %d): undone; takes part again (%s: %s)",
-		h.Fault.ID, h.Fault.Node.Name, h.Fault.Node.ID, h.Evidence.Source, h.Evidence.Detail)
+	return fmt.Sprintf("%s on %s: undone; takes part again (%s: %s)", h.Fault.ID, h.Fault.Names(), h.Evidence.Source, h.Evidence.Detail)
 }
 
 // Heal undoes every fault that the journal's entries leave open, the last one
@@ -65,11 +64,11 @@ func Heal(ctx context.Context, entries []Entry, faults func(Planned) (Fault, err
 		if h.Err == nil {
 			var err error
 			if h.Evidence, err = built[i].AwaitRecovered(ctx); err != nil {
-				h.Err = fmt.Errorf("undone, but the node does not take part again: %w", err)
+				h.Err = fmt.Errorf("undone, but it does not take part again: %w", err)
 			}
 		}
 		if h.Err != nil {
-			failed = append(failed, fmt.Errorf("fault %s on %s: %w: %w", h.Fault.ID, h.Fault.Node.Name, ErrUnhealed, h.Err))
+			failed = append(failed, fmt.Errorf("fault %s on %s: %w: %w", h.Fault.ID, h.Fault.Names(), ErrUnhealed, h.Err))
 			continue
 		}
 		journalErr = errors.Join(journalErr, note(h.Fault, JournalHealed))

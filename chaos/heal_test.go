@@ -10,15 +10,16 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/topology"
 )
 
 func entriesOf(steps ...string) []Entry {
 	var entries []Entry
 	for i, s := range steps {
 		fault, step, _ := strings.Cut(s, " ")
-		e := Entry{Schema: JournalSchema, RunID: "run-1", Seq: uint64(i + 1), Fault: fault, Kind: Kill, Node: "data1", NodeID: 2, Role: "data", Step: step}
+		e := Entry{Schema: JournalSchema, RunID: "run-1", Seq: uint64(i + 1), Fault: fault, Kind: Kill, Nodes: []topology.Node{{ID: 2, Name: "data1", Role: topology.Data, Host: "cyrus1"}}, Step: step}
 		if fault == "f2" {
-			e.Node, e.NodeID = "data2", 3
+			e.Nodes = []topology.Node{{ID: 3, Name: "data2", Role: topology.Data, Host: "cyrus2"}}
 		}
 		entries = append(entries, e)
 	}
@@ -82,8 +83,8 @@ func TestHeal(t *testing.T) {
 			change: func(*fakeNodes) {},
 			calls:  []string{"start 3", "start 2"},
 			said: []string{
-				"f2 on data2 (node 3): undone; takes part again (management event: up)",
-				"f1 on data1 (node 2): undone; takes part again (management event: up)",
+				"f2 on data2: undone; takes part again (management event: up)",
+				"f1 on data1: undone; takes part again (management event: up)",
 			},
 			closed: true,
 		},
@@ -92,8 +93,8 @@ func TestHeal(t *testing.T) {
 			change: func(n *fakeNodes) { n.fail["start"] = []error{boom}; n.down[3] = false },
 			calls:  []string{"start 2"},
 			said: []string{
-				"f2 on data2 (node 3): not healed: undo: boom",
-				"f1 on data1 (node 2): undone; takes part again (management event: up)",
+				"f2 on data2: not healed: undo: boom",
+				"f1 on data1: undone; takes part again (management event: up)",
 			},
 			err: ErrUnhealed,
 		},
@@ -102,8 +103,8 @@ func TestHeal(t *testing.T) {
 			change: func(n *fakeNodes) { n.start = time.Hour },
 			calls:  []string{"start 3", "start 2"},
 			said: []string{
-				"f2 on data2 (node 3): not healed: undone, but the node does not take part again: context deadline exceeded",
-				"f1 on data1 (node 2): not healed: undone, but the node does not take part again: context deadline exceeded",
+				"f2 on data2: not healed: undone, but it does not take part again: context deadline exceeded",
+				"f1 on data1: not healed: undone, but it does not take part again: context deadline exceeded",
 			},
 			err: ErrUnhealed,
 		},
@@ -114,7 +115,7 @@ func TestHeal(t *testing.T) {
 				nodes.down[2], nodes.down[3] = true, true
 				row.change(nodes)
 				build := func(p Planned) (Fault, error) {
-					f, err := Builder(nodes)(p)
+					f, err := Builder(nodes, nil)(p)
 					return needy{f, nodes}, err
 				}
 				journal, path := journalIn(t)
@@ -147,7 +148,7 @@ func TestHealWithoutAJournalItCanWriteHealsAndSaysSo(t *testing.T) {
 		nodes := newFakeNodes()
 		nodes.down[2] = true
 		synctest.Test(t, func(t *testing.T) {
-			_, err := Heal(t.Context(), entriesOf("f1 inject"), Builder(nodes), journal)
+			_, err := Heal(t.Context(), entriesOf("f1 inject"), Builder(nodes, nil), journal)
 			if err == nil || errors.Is(err, ErrUnhealed) || nodes.anyDown() {
 				t.Errorf("%s journal: error %v, a node is dead: %v", name, err, nodes.anyDown())
 			}
@@ -155,13 +156,13 @@ func TestHealWithoutAJournalItCanWriteHealsAndSaysSo(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		nodes := newFakeNodes()
-		if _, err := Heal(t.Context(), entriesOf("f1 inject"), Builder(nodes), nil); err != nil {
+		if _, err := Heal(t.Context(), entriesOf("f1 inject"), Builder(nodes, nil), nil); err != nil {
 			t.Errorf("without a journal: %v", err)
 		}
 	})
 	unknown := entriesOf("f1 inject")
 	unknown[0].Kind = "later"
-	if done, err := Heal(t.Context(), unknown, Builder(newFakeNodes()), nil); !errors.Is(err, ErrUnhealed) || len(done) != 1 || done[0].Err == nil {
+	if done, err := Heal(t.Context(), unknown, Builder(newFakeNodes(), nil), nil); !errors.Is(err, ErrUnhealed) || !errors.Is(err, ErrNeedsPerson) || len(done) != 1 || done[0].Err == nil {
 		t.Errorf("a kind that this version does not know: %v, %v", done, err)
 	}
 }

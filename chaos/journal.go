@@ -13,13 +13,16 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
-// JournalSchema names the format of a journal's lines.
-const JournalSchema = "mailbench.journal/v1"
+// JournalSchema names the format of a journal's lines. The format before it, v1,
+// knew one node a fault and is refused: the version of mailbench that wrote it
+// heals it, and where that is gone every dead node is started anyway.
+const JournalSchema = "mailbench.journal/v2"
 
-// What a journal says of a fault. The first three are written before the act
+// What a journal says of a fault. The first four are written before the act
 // that they name, the last two once it is proven.
 const (
 	JournalInject    = "inject"    // about to inject
+	JournalStage     = "stage"     // about to go on injecting
 	JournalRecover   = "recover"   // about to recover
 	JournalUndo      = "undo"      // about to undo, in any state
 	JournalRedundant = "redundant" // the cluster is whole again
@@ -29,24 +32,20 @@ const (
 // Entry is one line of journal.jsonl. It holds all that a process which knows
 // nothing else needs in order to undo the fault.
 type Entry struct {
-	Schema string        `json:"schema"`
-	RunID  string        `json:"run_id"`
-	Seq    uint64        `json:"seq"` // 1 for the first line, no gaps
-	At     time.Time     `json:"at"`  // wall time of the machine that wrote it
-	Fault  string        `json:"fault"`
-	Kind   Kind          `json:"kind"`
-	Node   string        `json:"node"`
-	NodeID topology.ID   `json:"node_id"`
-	Role   topology.Role `json:"role"`
-	Host   string        `json:"host"`
-	Group  int           `json:"group"`
-	Step   string        `json:"step"` // one of the Journal constants
+	Schema   string          `json:"schema"`
+	RunID    string          `json:"run_id"`
+	Seq      uint64          `json:"seq"` // 1 for the first line, no gaps
+	At       time.Time       `json:"at"`  // wall time of the machine that wrote it
+	Fault    string          `json:"fault"`
+	Kind     Kind            `json:"kind"`
+	Nodes    []topology.Node `json:"nodes"`           // that the fault is made on, at least one
+	Along    []topology.Node `json:"along,omitempty"` // data nodes that it takes with it
+	Settings Settings        `json:"settings,omitzero"`
+	Step     string          `json:"step"` // one of the Journal constants
 }
 
 func (e Entry) planned() Planned {
-	return Planned{ID: e.Fault, Kind: e.Kind, Node: topology.Node{
-		ID: e.NodeID, Name: e.Node, Role: e.Role, Host: e.Host, Group: e.Group,
-	}}
+	return Planned{ID: e.Fault, Kind: e.Kind, Nodes: e.Nodes, Along: e.Along, Settings: e.Settings}
 }
 
 // StepJournal takes note of a fault's steps. Append returns once the note is
@@ -144,7 +143,10 @@ func parseJournal(data []byte) (entries []Entry, whole int, err error) {
 		}
 		switch {
 		case e.Schema != JournalSchema:
-			wrong = append(wrong, fmt.Errorf("line %d: schema is %q, must be %q", line, e.Schema, JournalSchema))
+			wrong = append(wrong, fmt.Errorf("line %d: schema is %q, must be %q: another version of mailbench wrote it, which can heal it", line, e.Schema, JournalSchema))
+			continue
+		case len(e.Nodes) == 0:
+			wrong = append(wrong, fmt.Errorf("line %d: fault %q has no nodes", line, e.Fault))
 			continue
 		case e.Seq != uint64(line):
 			wrong = append(wrong, fmt.Errorf("line %d: has sequence number %d: lines are missing or from elsewhere", line, e.Seq))
@@ -171,7 +173,7 @@ func (j *Journal) Append(p Planned, step string) error {
 	}
 	line, err := json.Marshal(Entry{
 		Schema: JournalSchema, RunID: j.runID, Seq: j.seq + 1, At: time.Now().UTC(), Fault: p.ID, Kind: p.Kind,
-		Node: p.Node.Name, NodeID: p.Node.ID, Role: p.Node.Role, Host: p.Node.Host, Group: p.Node.Group, Step: step,
+		Nodes: p.Nodes, Along: p.Along, Settings: p.Settings, Step: step,
 	})
 	if err == nil {
 		_, err = j.file.Write(append(line, '\n'))

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	line1 = `{"schema":"mailbench.journal/v1","run_id":"run-1","seq":1,"at":"2026-01-02T03:04:05Z","fault":"f1","kind":"kill","node":"data1","node_id":2,"role":"data","host":"cyrus1","group":0,"step":"inject"}` + "\n"
-	line2 = `{"schema":"mailbench.journal/v1","run_id":"run-1","seq":2,"at":"2026-01-02T03:04:06Z","fault":"f1","kind":"kill","node":"data1","node_id":2,"role":"data","host":"cyrus1","group":0,"step":"recover"}` + "\n"
+	line1 = `{"schema":"mailbench.journal/v2","run_id":"run-1","seq":1,"at":"2026-01-02T03:04:05Z","fault":"f1","kind":"kill","nodes":[{"id":2,"name":"data1","role":"data","host":"cyrus1","group":0}],"step":"inject"}` + "\n"
+	line2 = `{"schema":"mailbench.journal/v2","run_id":"run-1","seq":2,"at":"2026-01-02T03:04:06Z","fault":"f1","kind":"kill","nodes":[{"id":2,"name":"data1","role":"data","host":"cyrus1","group":0}],"step":"recover"}` + "\n"
 )
 
 func TestReadJournal(t *testing.T) {
@@ -28,7 +28,9 @@ func TestReadJournal(t *testing.T) {
 		{"a damaged line in the middle is an error, the others are read", line1 + "{\n" + strings.Replace(line2, `"seq":2`, `"seq":3`, 1), 2, "line 2"},
 		{"a missing line is an error", strings.Replace(line1, `"seq":1`, `"seq":2`, 1), 1, "lines are missing"},
 		{"a line of another run is an error", line1 + strings.Replace(line2, "run-1", "run-2", 1), 2, `belongs to run "run-2"`},
-		{"a later format is an error", strings.Replace(line1, "/v1", "/v2", 1), 0, "schema"},
+		{"a later format is an error", strings.Replace(line1, "/v2", "/v3", 1), 0, "schema"},
+		{"the format before is refused, with what to do", strings.Replace(line1, "/v2", "/v1", 1), 0, "another version of mailbench wrote it, which can heal it"},
+		{"a fault without nodes is an error", strings.Replace(line1, `{"id":2,"name":"data1","role":"data","host":"cyrus1","group":0}`, "", 1), 0, "has no nodes"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			entries, err := ReadJournal(strings.NewReader(row.text))
@@ -40,7 +42,7 @@ func TestReadJournal(t *testing.T) {
 			}
 		})
 	}
-	if entries, _ := ReadJournal(strings.NewReader(line1)); entries[0].planned().Node != cluster(t).Nodes[1] {
+	if entries, _ := ReadJournal(strings.NewReader(line1)); entries[0].planned().Nodes[0] != cluster(t).Nodes[1] {
 		t.Errorf("the journal alone gives %+v, want the node", entries[0].planned())
 	}
 }

@@ -2,16 +2,11 @@ package chaos
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
 
-	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
-// Kill ends a node with SIGKILL and starts it again from its own disk.
+// Kill ends nodes with SIGKILL and starts them again from their own disks.
 //
 // Data node. The kernel closes the dead process's connections, so that its
 // peers learn of it within milliseconds and do not wait for heartbeats
@@ -28,102 +23,41 @@ import (
 // missed. Its id is free again only some seconds after the failure was handled,
 // so that a hold of less makes no shorter outage.
 //
+// A whole node group, or all data nodes. The cluster shuts down. All data nodes
+// are started together, which is a system restart: it goes back to the last
+// global checkpoint that every node has on disk, and what was acknowledged after
+// that is lost (MySQL manual, TimeBetweenGlobalCheckpoints).
+//
 // SQL node. The data nodes see its connections close and abort its open
 // transactions. Its clients lose their connections, and find nobody there
 // until the node is started; a client that knows another SQL node asks that.
+//
+// Management node. Running nodes go on without it. Nobody arbitrates, and no
+// node can start, until it is back.
+//
+// Effect: the cluster counts every node as failed (event NODE_FAILREP or node
+// status), a management node does not answer, or the clients feel it: without a
+// management node nobody tells of events.
 const Kill Kind = "kill"
 
 func describeKill() Description {
 	return Description{
 		Kind:    Kill,
-		Summary: "SIGKILL of a node, started again from its own disk",
-		Roles:   []topology.Role{topology.Data, topology.SQL},
-		Refuse:  refuseKill,
-		Expect:  expectKill,
-		New:     func(nodes reference.Nodes, n topology.Node) Fault { return kill{nodes, n} },
-	}
-}
-
-// refuseKill applies the rules of execCHECKNODEGROUPSREQ to a cluster that is
-// whole, as the Runner's clusters are whenever it injects.
-func refuseKill(t topology.Topology, n topology.Node) error {
-	switch n.Role {
-	case topology.Data:
-		if t.Replicas < 2 {
-			return fmt.Errorf("%s is the only replica of node group %d: without it the whole cluster shuts down", n.Name, n.Group)
-		}
-		if needsArbitrator(t) && len(t.ByRole(topology.Management)) == 0 {
-			return fmt.Errorf("half of the data nodes would be left and no management node could arbitrate: the other half would shut down too")
-		}
-	case topology.SQL:
-		if len(t.ByRole(topology.SQL)) < 2 {
-			return fmt.Errorf("%s is the only SQL node: no client could ask anything", n.Name)
-		}
-	}
-	return nil
-}
-
-// needsArbitrator says whether the loss of one data node leaves exactly half of
-// the nodes and no node group that lost nobody.
-func needsArbitrator(t topology.Topology) bool {
-	return t.Replicas == 2 && len(t.ByRole(topology.Data)) == 2
-}
-
-func expectKill(t topology.Topology, n topology.Node) string {
-	switch n.Role {
-	case topology.Data:
-		var peers []string
-		for _, o := range t.ByRole(topology.Data) {
-			if o.Group == n.Group && o.ID != n.ID {
-				peers = append(peers, o.Name)
-			}
-		}
-		allowed := "no arbitration is needed"
-		if needsArbitrator(t) {
-			allowed = "it needs the management node's consent as arbitrator"
-		}
-		return fmt.Sprintf("noticed within milliseconds; node group %d lives on %s (%s); "+
-			"transactions that %s coordinated fail with temporary errors or wait for locks, all others go on",
-			n.Group, strings.Join(peers, ", "), allowed, n.Name)
-	case topology.SQL:
-		return fmt.Sprintf("the clients of %s lose their connections and ask another SQL node; "+
-			"its open transactions are aborted, and a write without an answer may have happened", n.Name)
-	default:
-		return ""
+		Summary: "SIGKILL, and a start from the node's own disk",
+		Source:  "Dbdih::execCHECKNODEGROUPSREQ, Qmgr::execDISCONNECT_REP; MySQL manual, \"Defining NDB Cluster Data Nodes\", Arbitration",
+		Roles:   onAny(),
+		Felt:    true,
+		Expect: func(t topology.Topology, p Planned) string {
+			return "noticed within milliseconds; " + expectLoss(t, p.Nodes)
+		},
+		loses: losesAll,
+		build: func(s site) Fault { return kill{s} },
 	}
 }
 
 // kill holds no state: what it needs to undo a fault stands in the journal.
-type kill struct {
-	nodes reference.Nodes
-	node  topology.Node
+type kill struct{ site }
+
+func (k kill) Inject(ctx context.Context) error {
+	return k.act(k.p.Nodes, func(n topology.Node) error { return k.target.Kill(ctx, n.ID) })
 }
-
-func (k kill) Check(context.Context) error {
-	if k.nodes == nil {
-		return errors.New("there are no nodes to kill")
-	}
-	if roles := describeKill().Roles; !slices.Contains(roles, k.node.Role) {
-		return fmt.Errorf("%s is a %s node; only %q nodes can be killed", k.node.Name, k.node.Role, roles)
-	}
-	return nil
-}
-
-func (k kill) Inject(ctx context.Context) error { return k.nodes.Kill(ctx, k.node.ID) }
-
-func (k kill) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
-	return k.nodes.AwaitDown(ctx, k.node.ID)
-}
-
-func (k kill) Recover(ctx context.Context) error { return k.nodes.StartNode(ctx, k.node.ID) }
-
-func (k kill) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
-	return k.nodes.AwaitUp(ctx, k.node.ID)
-}
-
-func (k kill) AwaitRedundant(ctx context.Context) (reference.Evidence, error) {
-	return k.nodes.AwaitRedundant(ctx, k.node.ID)
-}
-
-// Undo relies on StartNode doing nothing to a node that runs.
-func (k kill) Undo(ctx context.Context) error { return k.nodes.StartNode(ctx, k.node.ID) }

@@ -25,7 +25,7 @@ func newRig(t *testing.T) *rig {
 	nodes, sink := newFakeNodes(), &events{}
 	journal, path := journalIn(t)
 	return &rig{
-		Runner: &Runner{Plan: twoKills(t), Faults: Builder(nodes), Sink: sink, Journal: journal, Anchor: time.Now()},
+		Runner: &Runner{Plan: twoKills(t), Faults: Builder(nodes, nil), Sink: sink, Journal: journal, Anchor: time.Now()},
 		nodes:  nodes, sink: sink, path: path,
 	}
 }
@@ -69,7 +69,7 @@ func TestEveryStepIsJournaledBeforeItIsTaken(t *testing.T) {
 			t.Errorf("steps\n%q, want\n%q", points, want)
 		}
 		entries := r.journaled(t)
-		if len(entries) != 3 || entries[0].RunID != "run-1" || entries[0].NodeID != 2 || entries[0].Node != "data1" || entries[2].Seq != 3 {
+		if len(entries) != 3 || entries[0].RunID != "run-1" || entries[0].Nodes[0].ID != 2 || entries[0].Nodes[0].Name != "data1" || entries[2].Seq != 3 {
 			t.Errorf("journal %+v", entries)
 		}
 	})
@@ -192,7 +192,7 @@ func TestRunSaysWhatBecameOfEachStep(t *testing.T) {
 		{
 			name: "a fault that cannot be made is passed over",
 			change: func(r *rig) {
-				r.Plan.Steps[0].Node.Role = "management"
+				r.Plan.Steps[0].Nodes[0].Role = "king"
 			},
 			want:  append([]string{"1m0s f1-kill-data1 failed injected"}, second...),
 			kills: 1,
@@ -271,9 +271,9 @@ func TestEventsCarryTheirEvidence(t *testing.T) {
 	})
 }
 
-// points are all the places at which a run of twoKills may end before its time:
+// killPoints are all the places at which a run of twoKills may end before its time:
 // before and after each journal entry and each call to a node.
-func points(t *testing.T) int {
+func killPoints(t *testing.T) int {
 	var n int
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -289,7 +289,7 @@ func points(t *testing.T) int {
 }
 
 func TestHealRestoresWhateverStepTheHarnessCrashedAt(t *testing.T) {
-	for at := range points(t) {
+	for at := range killPoints(t) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			var n int
@@ -317,7 +317,7 @@ func TestHealRestoresWhateverStepTheHarnessCrashedAt(t *testing.T) {
 			if killed && len(OpenFaults(entries)) != 1 {
 				t.Fatalf("crash at %q: a node is dead and the journal does not know of it", where)
 			}
-			done, err := Heal(t.Context(), entries, Builder(r.nodes), journal)
+			done, err := Heal(t.Context(), entries, Builder(r.nodes, nil), journal)
 			if err != nil || r.nodes.anyDown() {
 				t.Errorf("crash at %q: %v, %v, a node is dead: %v", where, done, err, r.nodes.anyDown())
 			}
@@ -328,10 +328,10 @@ func TestHealRestoresWhateverStepTheHarnessCrashedAt(t *testing.T) {
 			// Twice from what stands in the journal now, and once more from the
 			// entries of before, as a heal that crashed itself would.
 			calls := len(r.nodes.calls)
-			if again, err := Heal(t.Context(), r.journaled(t), Builder(r.nodes), journal); err != nil || len(again) != 0 {
+			if again, err := Heal(t.Context(), r.journaled(t), Builder(r.nodes, nil), journal); err != nil || len(again) != 0 {
 				t.Errorf("crash at %q: healed again: %v, %v", where, again, err)
 			}
-			if _, err := Heal(t.Context(), entries, Builder(r.nodes), journal); err != nil || len(r.nodes.calls) != calls {
+			if _, err := Heal(t.Context(), entries, Builder(r.nodes, nil), journal); err != nil || len(r.nodes.calls) != calls {
 				t.Errorf("crash at %q: healing again did %q, %v", where, r.nodes.calls[calls:], err)
 			}
 		})
@@ -339,7 +339,7 @@ func TestHealRestoresWhateverStepTheHarnessCrashedAt(t *testing.T) {
 }
 
 func TestEndOfTheContextLeavesEveryNodeStarted(t *testing.T) {
-	for at := range points(t) {
+	for at := range killPoints(t) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.nodes.slow = 100 * time.Millisecond

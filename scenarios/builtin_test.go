@@ -5,10 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
@@ -29,8 +31,28 @@ func TestEveryBuiltInParsesAndIsNamedAsItsFile(t *testing.T) {
 			t.Errorf("%s: got name %q, hypothesis %q, builtin %t", info.Name, s.Name, s.Hypothesis, f.Builtin)
 		}
 	}
-	if got := strings.Join(listed, " "); got != strings.Join(builtinNames(), " ") || got != "day peak-hour second-wave smoke" {
+	if got := strings.Join(listed, " "); got != strings.Join(builtinNames(), " ") || got != "arbitrator-loss berkeley day disk-full frozen-node host-loss monday-morning node-group-loss noisy-neighbour peak-hour rolling-restart second-wave smoke spam-wave split-brain system-restart thanksgiving-2011" {
 		t.Errorf("listed %s of %v", got, builtinNames())
+	}
+}
+
+// TestBuiltInsNeedNothingUncommon: many kernels, and that of many containers, lack
+// what shapes traffic.
+func TestBuiltInsNeedNothingUncommon(t *testing.T) {
+	uncommon := map[chaos.Kind]bool{}
+	for _, d := range chaos.Catalogue() {
+		uncommon[d.Kind] = slices.Contains(d.Needs, chaos.Shaper)
+	}
+	for _, name := range builtinNames() {
+		f, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fault := range parse(t, string(f.Data)).Faults {
+			if uncommon[fault.Kind] {
+				t.Errorf("%s makes the fault %s", name, fault.Kind)
+			}
+		}
 	}
 }
 
@@ -127,8 +149,8 @@ func TestLoadTellsNamesFromPaths(t *testing.T) {
 		t.Errorf("a large file must be read only until it is seen to be too large: %d bytes, %v", len(f.Data), err)
 	}
 	for _, row := range []struct{ what, name, want string }{
-		{"a near name", "peek-hour", `no scenario is called "peek-hour"; did you mean peak-hour? There are day, peak-hour, second-wave, smoke; a file of yours is named by its path, such as ./mine.yaml`},
-		{"no near name", "hurricane", `no scenario is called "hurricane"; there are day, peak-hour, second-wave, smoke; a file of yours is named by its path, such as ./mine.yaml`},
+		{"a near name", "peek-hour", `no scenario is called "peek-hour"; did you mean peak-hour? There are ` + strings.Join(builtinNames(), ", ") + `; a file of yours is named by its path, such as ./mine.yaml`},
+		{"no near name", "hurricane", `no scenario is called "hurricane"; there are ` + strings.Join(builtinNames(), ", ") + `; a file of yours is named by its path, such as ./mine.yaml`},
 		{"no such file", "./missing.yaml", `./missing.yaml: read the scenario file: no such file or directory`},
 	} {
 		_, err := Load(row.name)

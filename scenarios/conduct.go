@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/reference/greylist"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/workload"
@@ -127,12 +129,16 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 	if err != nil {
 		return nil, err
 	}
-	c.stage = "while the cluster started"
 	target := cluster.New(docker, cluster.Spec{
 		RunID: runID(p.Scenario.Name), Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(),
 		Journal: filepath.Join(dir, JournalFile), Keep: c.Keep,
 		Announce: func(line string) { c.say("%s", line) },
 	})
+	c.stage = "while the faults were checked"
+	if err := p.checkFaults(ctx, target); err != nil {
+		return nil, err
+	}
+	c.stage = "while the cluster started"
 	if err := start(ctx, target); err != nil {
 		return nil, err
 	}
@@ -245,20 +251,25 @@ func (p *Plan) fill(ctx context.Context, loader reference.Loader, show func(work
 	return later, workload.LoadBefore(ctx, loader, before, loadWorkers, show)
 }
 
-// sinks hands what happens to the recording and to the meter.
+// sinks hands what happens to the recording, and to those who watch.
 type sinks struct {
 	*results.Recording
-	meter *meter
+	meter  *meter
+	feeler *feeler
+	after  func(chaos.Event) // is told of events when they are recorded; it must not wait
 }
 
 func (s sinks) Record(sample *workload.Sample) {
 	s.meter.Record(sample)
+	s.feeler.Record(sample)
 	s.Recording.Record(sample)
 }
 
 func (s sinks) Event(e chaos.Event) {
 	s.meter.Event(e)
+	s.feeler.Event(e)
 	s.Recording.Event(e)
+	s.after(e)
 }
 
 // create begins the recording. Its clock reads 0 at anchor, a moment from now.
@@ -279,8 +290,19 @@ var overflows = map[Overflow]workload.Overflow{
 // record performs the plan on a loaded cluster, and the tries that are left from
 // before it, and closes the recording.
 func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, later []*workload.Try, recording *results.Recording, anchor time.Time) (err error) {
-	sinks := sinks{recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration)}
 	since := func() time.Duration { return time.Since(anchor) }
+	// Who reads how nodes have restarted; the recording is closed after them.
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReading()
+	var readers sync.WaitGroup
+	sinks := sinks{
+		recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration), newFeeler(p.Topology, anchor),
+		func(e chaos.Event) {
+			if nodes := p.restartedNodes(e); len(nodes) > 0 {
+				readers.Go(func() { c.restarted(reading, target, p, nodes, recording, since) })
+			}
+		},
+	}
 	var stats workload.Stats
 	defer func() {
 		end := results.EndOfRun{At: since(), Reason: results.Completed}
@@ -295,6 +317,7 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 			ChecksNotAsked: stats.ChecksNotAsked, SavesNotAsked: stats.SavesNotAsked, ChangesNotAsked: stats.ChangesNotAsked,
 			PutOff: stats.PutOff, Dropped: stats.Dropped, Tries: stats.Tries, TriesLeft: stats.TriesLeft, GivenUp: stats.GivenUp,
 		}
+		readers.Wait()
 		err = errors.Join(err, recording.Close(end))
 	}()
 	journal, err := chaos.CreateJournal(filepath.Join(c.Dir, JournalFile), target.RunID())
@@ -309,14 +332,21 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 	}
 	defer sleeper.Close()
 	ledger := newLedger()
+	links, clients := p.links(), slices.Clone(p.Clients)
+	if links != nil {
+		for i := range clients {
+			clients[i].Dial = links.Dial(clients[i].Name, addressed(target), nil)
+		}
+	}
 	replay := &workload.Replay{
-		Trace: p.Trace, Clients: p.Clients, Target: target, Recorder: sinks, Ledger: ledger,
+		Trace: p.Trace, Clients: clients, Target: target, Recorder: sinks, Ledger: ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
 		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout, Sleeper: sleeper,
 		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
 	}
 	runner := &chaos.Runner{
-		Plan: p.Faults, Faults: chaos.Builder(target), Sink: sinks, Journal: journal, Anchor: anchor,
+		Plan: p.Faults, Faults: chaos.Builder(target, links), Resolve: chaos.Resolver(target), Felt: sinks.feeler.Felt,
+		Sink: sinks, Journal: journal, Anchor: anchor,
 	}
 	c.say("run: %s for %s, recording in %s", p.Scenario.Name, formatDuration(p.Scenario.Workload.Duration), c.Dir)
 
@@ -358,6 +388,19 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 	}
 	// The gravest first. An interrupt that came later than both is one, too.
 	return errors.Join(faultErr, replayErr, ctx.Err())
+}
+
+// restarted records how data nodes have restarted. It is no part of the verdict:
+// what cannot be read is told of, no more.
+func (c *Conductor) restarted(ctx context.Context, target reference.Admin, p *Plan, nodes []topology.Node, sink chaos.EventSink, since func() time.Duration) {
+	info, err := restartInfo(ctx, target, p.Topology, nodes)
+	if err != nil {
+		c.say("run: how nodes have restarted could not be read: %v", err)
+		return
+	}
+	for _, e := range restartEvents(since(), nodes, info) {
+		sink.Event(e)
+	}
 }
 
 func (c *Conductor) readBack(ctx context.Context, l *ledger, target reference.Target, recording *results.Recording) {

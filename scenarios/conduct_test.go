@@ -284,7 +284,7 @@ func TestHealAfterKill(t *testing.T) {
 
 	var said []string
 	say := func(line string) { said = append(said, line) }
-	if err := scenarios.Heal(t.Context(), docker, say); err != nil {
+	if err := scenarios.Heal(t.Context(), docker, "", say); err != nil {
 		t.Fatal(err)
 	}
 	if text := strings.Join(said, "\n"); !strings.Contains(text, "removed its containers") {
@@ -292,7 +292,7 @@ func TestHealAfterKill(t *testing.T) {
 	}
 	nothingLeft(t, docker)
 	first := len(said)
-	if err := scenarios.Heal(t.Context(), docker, say); err != nil {
+	if err := scenarios.Heal(t.Context(), docker, "", say); err != nil {
 		t.Fatal(err)
 	}
 	if text := fmt.Sprint(said[first:]); strings.Contains(text, "removed") {
@@ -327,7 +327,7 @@ func TestHealStartsDeadNodesOfAKeptCluster(t *testing.T) {
 	heal := func() string {
 		t.Helper()
 		var said []string
-		if err := scenarios.Heal(t.Context(), docker, func(line string) { said = append(said, line) }); err != nil {
+		if err := scenarios.Heal(t.Context(), docker, clustertest.RunID, func(line string) { said = append(said, line) }); err != nil {
 			t.Fatal(err)
 		}
 		return strings.Join(said, "\n")

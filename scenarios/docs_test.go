@@ -6,36 +6,88 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 	"gotest.tools/v3/golden"
 )
 
 const (
 	referenceFile  = "../docs/scenarios.md"
-	generatedBegin = "<!-- generated from scenarios/fields.go: go test ./scenarios -update -->\n"
+	faultsFile     = "../docs/faults.md"
+	fieldsBegin    = "<!-- generated from scenarios/fields.go: go test ./scenarios -update -->\n"
+	catalogueBegin = "<!-- generated from chaos.Catalogue(): go test ./scenarios -update -->\n"
 	generatedEnd   = "<!-- end of the generated part -->\n"
 )
 
-func TestReferenceHoldsEveryField(t *testing.T) {
-	text, err := os.ReadFile(referenceFile)
+// generatedPart holds the generated part of a page true, and returns the rest.
+func generatedPart(t *testing.T, file, begin, part string) (before, after string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok1 := strings.Cut(string(text), generatedBegin)
+	before, rest, ok1 := strings.Cut(string(text), begin)
 	_, after, ok2 := strings.Cut(rest, generatedEnd)
 	if !ok1 || !ok2 {
-		t.Fatalf("%s has no generated part", referenceFile)
+		t.Fatalf("%s has no generated part", file)
 	}
-	want := before + generatedBegin + fieldTables() + generatedEnd + after
-	if golden.FlagUpdate() {
-		if err := os.WriteFile(referenceFile, []byte(want), 0o644); err != nil {
+	want := before + begin + part + generatedEnd + after
+	switch {
+	case string(text) == want:
+	case golden.FlagUpdate():
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return
+	default:
+		t.Errorf("%s is out of date; run go test ./scenarios -update", file)
 	}
-	if string(text) != want {
-		t.Errorf("%s is out of date; run go test ./scenarios -update", referenceFile)
+	return before, after
+}
+
+func TestFaultsPageHoldsTheCatalogue(t *testing.T) {
+	generatedPart(t, faultsFile, catalogueBegin, catalogue())
+}
+
+// catalogue writes a table of the kinds, and where their rules stand.
+func catalogue() string {
+	var b strings.Builder
+	b.WriteString("\n| kind | what it does | on | settings | needs | nearest |\n|---|---|---|---|---|---|\n")
+	for _, d := range chaos.Catalogue() {
+		var roles, settings, needs []string
+		for _, role := range d.Roles {
+			roles = append(roles, string(role))
+		}
+		for _, s := range d.Settings {
+			settings = append(settings, "`"+faultKey(s.Name)+"`")
+		}
+		for _, n := range d.Needs {
+			needs = append(needs, string(n))
+		}
+		on := strings.Join(roles, ", ")
+		switch {
+		case d.Hosts:
+			on += "; the whole host has it"
+		case d.Rolls:
+			on += "; one after another"
+		case d.Single:
+			on += "; one at a time"
+		}
+		nearest := string(d.Nearest)
+		if nearest != "" {
+			nearest = "`" + nearest + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", d.Kind, d.Summary, on, strings.Join(settings, ", "), strings.Join(needs, ", "), nearest)
 	}
+	b.WriteString("\nWhere each rule stands:\n\n")
+	for _, d := range chaos.Catalogue() {
+		fmt.Fprintf(&b, "- `%s`: %s\n", d.Kind, d.Source)
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+func TestReferenceHoldsEveryField(t *testing.T) {
+	before, after := generatedPart(t, referenceFile, fieldsBegin, fieldTables())
 	for _, info := range Builtin() {
 		if !strings.Contains(before+after, "`"+info.Name+"`") {
 			t.Errorf("%s does not mention the built-in scenario %s", referenceFile, info.Name)
@@ -93,7 +145,7 @@ func fieldTables() string {
 				entry = c.fields()
 			case listValue[FaultSpec]:
 				c := defaultFault()
-				entry = c.fields(&s.Workload.Duration)
+				entry = faultEntry{&c, &s.Workload.Duration}.fields()
 			case listValue[ObjectiveSpec]:
 				c := defaultObjective()
 				entry = c.fields()

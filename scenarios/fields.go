@@ -29,9 +29,9 @@ func (s *Scenario) fields() object {
 		{key: "clients", fallback: "one on each of `sql_hosts`, named as its host: a webmail client with persistent connections where that name starts with `webmail`, else an MTA", doc: "The machines of ours that ask the database. At least one is an MTA.",
 			value: listValue[ClientSpec]{p: &s.Clients, least: 1, most: 64, what: "clients", fresh: defaultClient,
 				entry: func(c *ClientSpec) value { return c.fields() }}},
-		{key: "faults", doc: "The fault plan, in the order of injection. Faults run one after another: each waits until the one before it has left the cluster redundant.",
+		{key: "faults", doc: "The fault plan. Faults run one after another: each waits until the one before it has left the cluster redundant, unless it is made `during` that one. docs/faults.md has the kinds.",
 			value: listValue[FaultSpec]{p: &s.Faults, least: 0, most: 100, what: "faults", fresh: defaultFault,
-				entry: func(f *FaultSpec) value { return f.fields(&s.Workload.Duration) }}},
+				entry: func(f *FaultSpec) value { return faultEntry{f, &s.Workload.Duration} }}},
 		{key: "objectives", doc: "What was promised; the rest is the error budget.",
 			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
 				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
@@ -55,7 +55,7 @@ func (t *TopologySpec) fields() object {
 		{key: "sql_hosts", value: namesValue(&t.SQLHosts, 1, 48, "hosts", nameValue),
 			doc: "Hosts that run a SQL node each: `sql1` on the first, and so on."},
 		{key: "limits", doc: "What one node of each role may use of the machine.", value: object{
-			{key: "data", value: limitFields(&t.Limits.Data), doc: "Each data node."},
+			{key: "data", value: append(limitFields(&t.Limits.Data), diskField(&t.Limits.Data)), doc: "Each data node."},
 			{key: "sql", value: limitFields(&t.Limits.SQL), doc: "Each SQL node."},
 			{key: "management", value: limitFields(&t.Limits.Management), doc: "The management node."},
 		}},
@@ -70,9 +70,15 @@ func (t *TopologySpec) fields() object {
 
 func limitFields(l *topology.Limits) object {
 	return object{
-		{key: "cpus", value: processorsValue(&l.MilliCPUs), doc: "Processors, up to three decimals."},
+		{key: "cpus", value: orNone(&l.MilliCPUs, processorsValue(&l.MilliCPUs)), doc: "Processors, up to three decimals."},
 		{key: "memory", value: memoryValue(&l.MemoryMiB), doc: "Main memory."},
 	}
+}
+
+// diskField is a limit of data nodes only: the others keep next to nothing on theirs.
+func diskField(l *topology.Limits) field {
+	return field{key: "disk", value: memoryValue(&l.DiskMiB),
+		doc: "The file system under its data, which `disk-full` fills. It is memory, and counts as the machine's; `none` is a part of the machine's own disk, without a bound."}
 }
 
 func (p *Population) fields() object {
@@ -108,15 +114,6 @@ func (c *ClientSpec) fields() object {
 		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included. Exim has one for each node."},
 		{key: "backoff", value: orNone(&c.Backoff, durationValue(&c.Backoff, time.Millisecond, time.Minute)), doc: "Pause before the second round over `nodes`; it doubles with each further round."},
 		{key: "greylist_fallback", value: oneOf(&c.GreylistFallback, Defer, Accept), doc: "What an MTA does with a recipient when the database does not say whether to greylist it. Of no effect on webmail."},
-	}
-}
-
-func (f *FaultSpec) fields(load *time.Duration) object {
-	return object{
-		{key: "kind", value: oneOf(&f.Kind, Kill), required: true, doc: "`kill` ends the node's process with SIGKILL and later starts it from its own disk."},
-		{key: "target", value: nodeNameValue(&f.Target), required: true, doc: "The data node or SQL node that it happens to."},
-		{key: "at", value: instantValue(&f.At, load), required: true, doc: "Earliest time of the injection, in wall time. A share is rounded down to a millisecond and written out as a time."},
-		{key: "hold", value: orNone(&f.Hold, durationValue(&f.Hold, time.Millisecond, longest)), doc: "From when the fault has taken effect until its recovery starts. The recovery of every fault must start within the load."},
 	}
 }
 

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster"
@@ -13,15 +17,22 @@ import (
 
 // Heal undoes what crashed runs left in an engine: a cluster that was to end
 // with its run is removed, and in one that stays the faults that its journal
-// leaves open are undone. A run whose harness still lives is left alone. It is
-// idempotent. The error wraps chaos.ErrUnhealed where something is left.
-func Heal(ctx context.Context, docker *client.Client, say func(string)) error {
+// leaves open are undone. A run whose harness still lives is left alone. With a
+// name only that cluster is looked at. It is idempotent. The error wraps
+// chaos.ErrUnhealed where something is left.
+func Heal(ctx context.Context, docker *client.Client, name string, say func(string)) error {
 	clusters, err := cluster.List(ctx, docker)
 	if err != nil {
 		return err
 	}
+	if name != "" {
+		clusters = slices.DeleteFunc(clusters, func(info cluster.Info) bool { return info.RunID != name })
+	}
 	if len(clusters) == 0 {
-		say("nothing to heal: the engine holds no cluster of mailbench")
+		if name != "" {
+			name = " called " + name
+		}
+		say(fmt.Sprintf("nothing to heal: the engine holds no cluster of mailbench%s", name))
 		return nil
 	}
 	var failures []error
@@ -45,13 +56,23 @@ func Heal(ctx context.Context, docker *client.Client, say func(string)) error {
 }
 
 // healKept undoes the open faults of a cluster that outlives its harness. Where
-// its journal is gone or damaged, every node that does not run is started: that
-// undoes a kill, and StartNode leaves a node that runs alone.
+// there is no journal that can be read, whatever faults may have left is taken
+// back, and every node that does not take part is started.
 func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say func(string)) error {
 	if engine.Alive(info.Owner) && info.Owner != engine.Owner() && info.Journal != "" {
 		say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
 		return nil
 	}
+	release, err := lockJournal(info)
+	var busy *BusyError
+	if errors.As(err, &busy) {
+		say(fmt.Sprintf("run %s: a command is at work on it; left alone", info.RunID))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", chaos.ErrUnhealed, err)
+	}
+	defer release()
 	c, err := cluster.Attach(ctx, docker, info.RunID)
 	if err != nil {
 		return fmt.Errorf("%w: %w", chaos.ErrUnhealed, err)
@@ -59,15 +80,17 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 	ctx, cancel := context.WithTimeout(ctx, chaos.DefaultTimeouts().Heal)
 	defer cancel()
 	if info.Journal == "" {
-		return startDead(ctx, c, info.RunID, say)
+		return restore(ctx, c, info.RunID, say)
 	}
 	journal, entries, err := chaos.ReopenJournal(info.Journal)
 	if err != nil {
-		say(fmt.Sprintf("run %s: %v", info.RunID, err))
-		return startDead(ctx, c, info.RunID, say)
+		if !errors.Is(err, os.ErrNotExist) { // no fault was ever made
+			say(fmt.Sprintf("run %s: %v", info.RunID, err))
+		}
+		return restore(ctx, c, info.RunID, say)
 	}
 	defer journal.Close()
-	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c), journal)
+	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c, nil), journal)
 	for _, h := range healed {
 		say(fmt.Sprintf("run %s: %s", info.RunID, h))
 	}
@@ -77,32 +100,51 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 	return err
 }
 
-// startDead starts every node of a cluster whose container does not run, and
-// waits until it takes part again.
-func startDead(ctx context.Context, c *cluster.Cluster, runID string, say func(string)) error {
-	var dead []cluster.NodeState
-	for _, s := range c.Status(ctx) {
-		if s.Container != "running" {
-			dead = append(dead, s)
+// lookTime is how long a node that takes part may be in saying so.
+const lookTime = 8 * time.Second
+
+// restore takes back what faults may have left on a cluster of which no journal
+// tells, and waits until every node takes part again. A node that the cluster
+// counts as failed although it lives ends by itself, sooner or later, when it
+// hears from the others again: it is started anew. The look at who has failed
+// comes first, while they are still cut off or frozen.
+func restore(ctx context.Context, c *cluster.Cluster, runID string, say func(string)) error {
+	states := c.Status(ctx)
+	failed := make([]bool, len(states))
+	var looks sync.WaitGroup
+	for i, s := range states {
+		looks.Go(func() {
+			looking, cancel := context.WithTimeout(ctx, lookTime)
+			defer cancel()
+			_, err := c.AwaitUp(looking, s.Node.ID)
+			failed[i] = err != nil
+		})
+	}
+	looks.Wait()
+	failures := []error{c.Restore(ctx)}
+	for i, s := range states {
+		switch {
+		case !failed[i]:
+			continue
+		case s.Container == "running" || s.Container == "paused":
+			failures = append(failures, c.Kill(ctx, s.Node.ID))
 		}
-	}
-	if len(dead) == 0 {
-		say(fmt.Sprintf("run %s: kept, and every node runs", runID))
-		return nil
-	}
-	var failures []error
-	for _, s := range dead {
 		failures = append(failures, c.StartNode(ctx, s.Node.ID))
 	}
-	for _, s := range dead {
+	mended := false
+	for i, s := range states {
 		if _, err := c.AwaitUp(ctx, s.Node.ID); err != nil {
 			failures = append(failures, err)
-			continue
+		} else if failed[i] {
+			mended = true
+			say(fmt.Sprintf("run %s: node %s was %s; it takes part again", runID, s.Node.Name, s.Container))
 		}
-		say(fmt.Sprintf("run %s: node %s was %s; it takes part again", runID, s.Node.Name, s.Container))
 	}
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("%w: %w", chaos.ErrUnhealed, err)
+	}
+	if !mended {
+		say(fmt.Sprintf("run %s: kept, and every node runs", runID))
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
@@ -63,6 +62,7 @@ func read(root *node, s *Scenario) (*Scenario, *decoder) {
 // finish fills and checks what does not depend on where the messages come from.
 func (d *decoder) finish(s *Scenario, wrongProfile error) (*Scenario, error) {
 	d.fillClients(s)
+	d.fillFaults(s)
 	d.check(s)
 	if err := errors.Join(d.Err(), wrongProfile); err != nil {
 		return nil, err
@@ -113,13 +113,14 @@ func (d *decoder) check(s *Scenario) {
 			d.Reject("topology", "%v", err)
 		} else {
 			d.checkClientNodes(s, t)
-			d.checkFaultTargets(s, t)
+			d.checkFaultNames(s, t)
 		}
 	}
 	d.checkClients(s)
 	d.checkRetries(s)
 	d.checkFaultTimes(s)
 	d.checkFaultPlan(s)
+	d.checkFaultLimits(s)
 	d.Unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
 }
 
@@ -166,26 +167,6 @@ func (d *decoder) checkClientNodes(s *Scenario, t topology.Topology) {
 	}
 }
 
-func (d *decoder) checkFaultTargets(s *Scenario, t topology.Topology) {
-	var known []string
-	for _, n := range t.Nodes {
-		if n.Role != topology.Management {
-			known = append(known, n.Name)
-		}
-	}
-	for i, f := range s.Faults {
-		path := fmt.Sprintf("faults[%d].target", i)
-		if f.Target == "" || !d.Good(path) {
-			continue
-		}
-		if n, err := t.Node(f.Target); err != nil {
-			d.Reject(path, "%s", strictyaml.UnknownName("node", f.Target, known))
-		} else if n.Role == topology.Management {
-			d.Reject(path, "%s is a management node; a fault is for one of %s", f.Target, strings.Join(known, ", "))
-		}
-	}
-}
-
 // checkDay holds the window of a generated trace against the virtual day.
 func (d *decoder) checkDay(s *Scenario) {
 	w := s.Workload
@@ -208,54 +189,5 @@ func (d *decoder) checkDay(s *Scenario) {
 func (d *decoder) checkRetries(s *Scenario) {
 	if d.Good("workload.retries", "workload.before") && s.Workload.Retries == RetriesPredicted && s.Workload.Before != BeforeDay {
 		d.Reject("workload.retries", "predicted wants workload.before to be day: what the hours before leave decides who is put off")
-	}
-}
-
-// checkFaultTimes finds the earliest course that the plan can take.
-func (d *decoder) checkFaultTimes(s *Scenario) {
-	if !d.Good("workload.duration", "workload.trace") {
-		return
-	}
-	load := s.Workload.Duration
-	var last, recovery time.Duration
-	for i, f := range s.Faults {
-		entry := fmt.Sprintf("faults[%d]", i)
-		if !d.Good(entry) {
-			return // the times after it depend on it
-		}
-		if f.At >= load {
-			d.Reject(entry+".at", "must be before the load ends at %s, not %s", formatDuration(load), formatDuration(f.At))
-			return
-		}
-		if f.At < last {
-			d.Reject(entry+".at", "must not be before faults[%d].at, which is %s, not %s: faults run one after another",
-				i-1, formatDuration(last), formatDuration(f.At))
-			return
-		}
-		last = f.At
-		recovery = max(recovery, f.At) + f.Hold
-		if recovery >= load {
-			d.Reject(entry+".hold", "must end before the load does at %s; the recovery cannot start before %s",
-				formatDuration(load), formatDuration(recovery))
-			return
-		}
-	}
-}
-
-// checkFaultPlan has chaos refuse what would be an outage of the harness's own
-// making.
-func (d *decoder) checkFaultPlan(s *Scenario) {
-	if !d.Good("topology", "faults", "workload.duration", "workload.trace") {
-		return
-	}
-	t, err := s.Topology()
-	if err != nil {
-		return // reported by check
-	}
-	var wrong chaos.SpecErrors
-	if _, err := s.faultPlan(t); errors.As(err, &wrong) {
-		for _, e := range wrong {
-			d.Reject(fmt.Sprintf("faults[%d].%s", e.Index, e.Field), "%s", e.Reason)
-		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"gotest.tools/v3/golden"
@@ -91,17 +93,51 @@ var badInputs = []struct {
 	{what: "a client without a kind",
 		text: least + "clients:\n  - name: a\n", first: `peak.yaml:4:5: clients[0]: has no kind; it must be mta or webmail`},
 	{what: "a fault on a node that is not in the topology",
-		text: least + "faults:\n  - kind: kill\n    target: data3\n    at: 10%\n", first: `peak.yaml:5:13: faults[0].target: no node is called "data3"; did you mean data1? There are data1, data2, sql1, sql2`},
-	{what: "a fault on the management node",
-		text: least + "faults: [{kind: kill, target: mgm1, at: 1s}]\n", first: `peak.yaml:3:31: faults[0].target: mgm1 is a management node; a fault is for one of data1, data2, sql1, sql2`},
+		text: least + "faults:\n  - kind: kill\n    target: data3\n    at: 10%\n", first: `peak.yaml:5:13: faults[0].target: no node is called "data3"; did you mean data1? There are mgm1, data1, data2, sql1, sql2`},
+	{what: "a fault on a role that the kind is not for",
+		text: least + "faults: [{kind: crash, target: sql1, at: 1s}]\n", first: `peak.yaml:3:32: faults[0].target: sql1 is a sql node; crash can be made on ["data"] nodes`},
 	{what: "an unknown fault",
-		text: least + "faults: [{kind: pause, target: sql1, at: 1s}]\n", first: `peak.yaml:3:17: faults[0].kind: must be kill, not "pause"`},
+		text: least + "faults: [{kind: kil, target: sql1, at: 1s}]\n", first: `peak.yaml:3:17: faults[0].kind: no kind of fault is called "kil"; did you mean kill? There are ` + strings.Join(kindNames()[:20], ", ") + ` and 3 more`},
+	{what: "a target that is none",
+		text: least + "faults: [{kind: kill, target: rack:1, at: 1s}]\n", first: `peak.yaml:3:31: faults[0].target: "rack:1" is no target: write the name of a node, host:NAME, group:NUMBER, role:NAME or all`},
+	{what: "the SQL node that nobody prefers",
+		text: least + "faults: [{kind: kill, target: preferred:mta9, at: 1s}]\n", first: `peak.yaml:3:31: faults[0].target: no client is called "mta9"; did you mean mta1? There are mta1, webmail1`},
+	{what: "a node that the topology cannot spare",
+		text: least + "faults:\n  - kind: kill\n    target: group:0\n    at: 1s\n", first: `peak.yaml:5:13: faults[0].target: kill of group:0 would be an outage of the harness's own making: node group 0 has no survivor: the whole cluster shuts down; if that is meant, allow an outage`},
+	{what: "a data node while no arbitrator is there",
+		text: least + "faults:\n  - {kind: kill, target: mgm1, at: 1s}\n  - {kind: kill, target: data1, at: 1s, during: previous}\n", first: `peak.yaml:5:26: faults[1].target: kill of data1 during the fault before would be an outage of the harness's own making: half of the data nodes are left and no management node can arbitrate: they shut down too; if that is meant, allow an outage`},
+	{what: "the last SQL node that a client knows",
+		text: least + "clients: [{name: mta1, kind: mta, nodes: [sql2]}]\nfaults: [{kind: kill, target: sql2, at: 1s}]\n", first: `peak.yaml:4:31: faults[0].target: kill of sql2 would be an outage of the harness's own making: client mta1 has no SQL node left; if that is meant, allow an outage`},
+	{what: "a setting that the kind does not have",
+		text: least + "faults: [{kind: kill, target: sql1, at: 1s, rate: 10Mbit/s}]\n", first: `peak.yaml:3:51: faults[0].rate: is set, but kill has no settings`},
+	{what: "a setting that the kind must have",
+		text: least + "faults:\n  - kind: bandwidth\n    target: sql1\n    at: 1s\n", first: `peak.yaml:4:5: faults[0].rate: is not set, but bandwidth needs it: the most that each host sends, 8000 to 100000000000 bit/s`},
+	{what: "a rate without its unit",
+		text: least + "faults: [{kind: bandwidth, target: sql1, at: 1s, rate: 10M}]\n", first: `peak.yaml:3:56: faults[0].rate: must be a rate in bit/s, kbit/s, Mbit/s or Gbit/s, such as 10Mbit/s, from 8kbit/s to 100Gbit/s, not "10M"`},
+	{what: "a loss of everything",
+		text: least + "faults: [{kind: loss, target: sql1, at: 1s, loss: 100%}]\n", first: `peak.yaml:3:51: faults[0].loss: must be a percentage such as 2.5%, from 0.0001% to 99.9999%, not "100%"`},
+	{what: "a delay for a client that is not there",
+		text: least + "faults: [{kind: latency, target: sql1, at: 1s, delay: 5ms, clients: [mta1, mta2]}]\n", first: `peak.yaml:3:76: faults[0].clients[1]: no client is called "mta2"; did you mean mta1? There are mta1, webmail1`},
+	{what: "a partition from nobody",
+		text: least + "faults: [{kind: partition, target: data1, at: 1s, peers: [data1]}]\n", first: `peak.yaml:3:58: faults[0].peers: host cyrus1 has no other host to be cut off from`},
+	{what: "a condition for the first fault",
+		text: least + "faults: [{kind: kill, target: data1, at: 1s, after: redundant}]\n", first: `peak.yaml:3:53: faults[0].after: is "redundant", but there is no fault before the first`},
+	{what: "repetitions that overlap",
+		text: least + "faults: [{kind: kill, target: data1, at: 1s, hold: 5s, repeat: 2, every: 5s}]\n", first: `peak.yaml:3:74: faults[0].every: is 5s: the fault would come again before its hold of 5s is over`},
+	{what: "a permission that there is not",
+		text: least + "faults: [{kind: kill, target: data1, at: 1s, allow: everything}]\n", first: `peak.yaml:3:53: faults[0].allow: must be outage, or none, not "everything"`},
+	{what: "a full disk that has no bound",
+		text: least + "faults: [{kind: disk-full, target: data1, at: 1s}]\n", first: `peak.yaml:3:17: faults[0].kind: disk-full fills the disk of data1, which must have a bound: set topology.limits.data.disk`},
+	{what: "writes to a disk that is memory",
+		text: least + "topology: {limits: {data: {disk: 1GiB}}}\nfaults: [{kind: slow-disk, target: data1, at: 1s, write_rate: 8MiB/s}]\n", first: `peak.yaml:4:63: faults[0].write_rate: the disk of data1 is memory, as topology.limits.data.disk bounds it: nothing can slow it down`},
+	{what: "a neighbour that leaves nothing",
+		text: least + "faults: [{kind: noisy-neighbour, target: data1, at: 1s, cpus: 1}]\n", first: `peak.yaml:3:63: faults[0].cpus: must leave 0.01 of the processors to data1, which has 1`},
 	{what: "a fault after the load",
 		text: least + "workload: {duration: 90s}\nfaults: [{kind: kill, target: sql1, at: 120s}]\n", first: `peak.yaml:4:41: faults[0].at: must be before the load ends at 1m30s, not 2m`},
 	{what: "a share over 100 %",
 		text: least + "faults: [{kind: kill, target: sql1, at: 101%}]\n", first: `peak.yaml:3:41: faults[0].at: must be a time since the load began such as 60s, or a share of workload.duration such as 20%, not "101%"`},
 	{what: "faults out of order",
-		text: least + "faults:\n  - {kind: kill, target: sql1, at: 60s}\n  - {kind: kill, target: data1, at: 30s}\n", first: `peak.yaml:5:37: faults[1].at: must not be before faults[0].at, which is 1m, not 30s: faults run one after another`},
+		text: least + "faults:\n  - {kind: kill, target: sql1, at: 60s}\n  - {kind: kill, target: data1, at: 30s}\n", first: `peak.yaml:5:37: faults[1].at: must not be before the fault above it, at 1m, not 30s: faults run one after another`},
 	{what: "a fault that waits for one before it until the load is over",
 		text: least + "workload: {duration: 60s}\nfaults:\n  - {kind: kill, target: sql1, at: 10s, hold: 30s}\n  - {kind: kill, target: data1, at: 20s, hold: 20s}\n", first: `peak.yaml:6:48: faults[1].hold: must end before the load does at 1m; the recovery cannot start before 1m`},
 	{what: "an objective on an unknown path",
@@ -256,9 +292,47 @@ workload: {from: 09:08:07, duration: 1h1m1s, speed: 2}
 clients: [{name: a, kind: mta, connect_timeout: 1s500ms, backoff: 1500us}]
 faults: [{kind: kill, target: sql1, at: 33.3333%, hold: none}, {kind: kill, target: sql1, at: 50%, hold: 1ms}]
 `,
+	"every field of a fault, and every setting": least + `
+topology: {data_nodes: 4, limits: {data: {disk: 3GiB}}}
+workload: {duration: 6h}
+clients: [{name: mta1, kind: mta, nodes: [sql1, sql2]}, {name: mta2, kind: mta, nodes: [sql2, sql1]}]
+faults:
+  - {kind: kill, target: mgm1, at: 1m}
+  - {kind: kill, target: data1, at: 5s, hold: 20s, during: previous, allow: outage}
+  - {kind: partition, target: host:cyrus1, peers: ["role:data", "preferred:mta2"], direction: in, at: 5m, hold: 30s, allow: outage}
+  - {kind: latency, target: "preferred:mta2", at: 10m, delay: 20ms, clients: [mta2]}
+  - {kind: loss, target: any:sql, at: 15m, loss: 2.5%, after: redundant, settle: 20s, repeat: 3, every: 1m, jitter: 1500ms}
+  - {kind: bandwidth, target: host:webmail1, at: 1h, rate: 10Mbit/s}
+  - {kind: slow-cpu, target: master, at: 2h, cpus: 0.25, hold: 5s}
+  - {kind: disk-full, target: data4, at: 2h2m, leave: 100KiB}
+  - {kind: connection-storm, target: sql1, at: 2h3m, connections: 500}
+  - {kind: open-transaction, target: sql1, at: 2h4m, rows: 10, table: mail.preferences}
+  - {kind: kill-in-restart, target: data2, at: 2h5m, phase: 5}
+  - {kind: rolling-restart, target: all, at: 3h}
+`,
+	"writes to the machine's own disk": least + `
+faults: [{kind: slow-disk, target: data2, at: 1m, write_rate: 1537KiB/s}, {kind: noisy-neighbour, target: data2, at: 2m, cpus: 0.9, write_rate: 5000B/s}]
+`,
 	"a large cluster": least + `
 topology: {data_nodes: 48, replicas: 4, sql_hosts: [mta1, mta2, webmail1, webmail2]}
 `,
+}
+
+// TestEverySettingOfTheCatalogueCanBeWritten holds the table of this package
+// against that of package chaos.
+func TestEverySettingOfTheCatalogueCanBeWritten(t *testing.T) {
+	for _, d := range chaos.Catalogue() {
+		for _, own := range d.Settings {
+			if !slices.ContainsFunc(faultSettings(), func(s faultSetting) bool { return s.name == own.Name }) {
+				t.Errorf("setting %s of %s has no key", own.Name, d.Kind)
+			}
+		}
+	}
+	for _, s := range faultSettings() {
+		if len(s.uses()) == 0 {
+			t.Errorf("key %s is a setting of no kind", s.key)
+		}
+	}
 }
 
 func TestResolvedFileParsesToTheSameScenario(t *testing.T) {
@@ -304,8 +378,8 @@ func TestValuesMeanWhatTheySay(t *testing.T) {
 		Attempts: 3, Backoff: 1500 * time.Microsecond, GreylistFallback: Defer,
 	}}
 	want.Faults = []FaultSpec{ // of 3661 s
-		{Kind: Kill, Target: "sql1", At: 1220332 * time.Millisecond},
-		{Kind: Kill, Target: "sql1", At: 1830500 * time.Millisecond, Hold: time.Millisecond},
+		{Kind: chaos.Kill, Target: "sql1", At: 1220332 * time.Millisecond, Repeat: 1},
+		{Kind: chaos.Kill, Target: "sql1", At: 1830500 * time.Millisecond, Hold: time.Millisecond, Repeat: 1},
 	}
 	if !reflect.DeepEqual(*s, want) {
 		t.Errorf("got  %+v\nwant %+v", *s, want)

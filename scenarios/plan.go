@@ -184,9 +184,19 @@ func (s *Scenario) clients(t topology.Topology) ([]workload.Client, error) {
 func (s *Scenario) faultPlan(t topology.Topology) (chaos.Plan, error) {
 	var specs []chaos.Spec
 	for _, f := range s.Faults {
-		specs = append(specs, chaos.Spec{Kind: chaos.Kind(f.Kind), Target: f.Target, At: f.At, Hold: f.Hold})
+		specs = append(specs, s.resolved(f))
 	}
-	p, err := chaos.NewPlan(s.Seed, specs, t, s.Workload.Duration)
+	ground := chaos.Ground{Topology: t, Duration: s.Workload.Duration}
+	for _, c := range s.Clients {
+		asks := chaos.Client{Name: c.Name}
+		for _, name := range c.Nodes {
+			if n, err := t.Node(name); err == nil {
+				asks.Nodes = append(asks.Nodes, n.ID)
+			}
+		}
+		ground.Clients = append(ground.Clients, asks)
+	}
+	p, err := chaos.NewPlan(s.Seed, specs, ground)
 	if err != nil {
 		return p, fmt.Errorf("the fault plan of scenario %s: %w", s.Name, err)
 	}

@@ -30,7 +30,7 @@ type Scenario struct {
 	Population     Population
 	Workload       Workload
 	Clients        []ClientSpec // samples name them by index; 1 to 64
-	Faults         []FaultSpec  // in the order in which they are injected
+	Faults         []FaultSpec  // in the order in which they are injected, but for those that are drawn or follow another
 	ObjectiveSpecs []ObjectiveSpec
 	Bounds         Bounds
 
@@ -124,24 +124,6 @@ type ClientSpec struct {
 	Attempts         int           // statements that one op may take, the first included; 1 to 10
 	Backoff          time.Duration // pause before the second round over Nodes, doubled for each further one; 0 for none
 	GreylistFallback GreylistFallback
-}
-
-// FaultKind is what is done to a node.
-type FaultKind string
-
-// The kinds of fault.
-const (
-	Kill FaultKind = "kill" // SIGKILL; the node is started from its own disk after Hold
-)
-
-// FaultSpec is one fault of the plan. Faults run one after another: a fault
-// waits until the one before it has left the cluster redundant, so that At is
-// the earliest time of its injection.
-type FaultSpec struct {
-	Kind   FaultKind
-	Target string        // name of a data node or SQL node
-	At     time.Duration // wall time since the load began
-	Hold   time.Duration // from when the fault has taken effect until its recovery starts
 }
 
 // AllPaths is the path of an objective that counts the ops of every path.
@@ -294,8 +276,6 @@ func defaultClient() ClientSpec {
 		GreylistFallback: Defer,
 	}
 }
-
-func defaultFault() FaultSpec { return FaultSpec{Hold: 10 * time.Second} }
 
 func defaultObjective() ObjectiveSpec { return ObjectiveSpec{Path: AllPaths, Degraded: DegradedBad} }
 

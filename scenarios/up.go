@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 
 	"github.com/mailbench/mailbench/chaos"
@@ -39,11 +41,22 @@ func Up(ctx context.Context, docker *client.Client, p *Plan, name, image string,
 	if err != nil {
 		return err
 	}
+	journal, err := clusterJournal(name)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(journal), 0o755)
+	}
+	if err != nil {
+		return err
+	}
 	c := cluster.New(docker, cluster.Spec{
-		RunID: name, Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(), Keep: true,
+		RunID: name, Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(), Keep: true, Journal: journal,
 		Announce: func(line string) { fmt.Fprintln(w, line) },
 	})
 	if err := start(ctx, c); err != nil {
+		return err
+	}
+	// That of an earlier cluster of this name, now that it is sure to be gone.
+	if err := dropJournal(name); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, keptHelp, name)
@@ -59,7 +72,10 @@ func Down(ctx context.Context, docker *client.Client, name string) error {
 	if name == "" {
 		return &NameError{name}
 	}
-	return remove(ctx, cluster.New(docker, cluster.Spec{RunID: name}))
+	if err := remove(ctx, cluster.New(docker, cluster.Spec{RunID: name})); err != nil {
+		return err
+	}
+	return dropJournal(name)
 }
 
 // start starts a cluster within startTimeout, and removes what there is of it

@@ -193,8 +193,8 @@ const million = 1_000_000
 func percentageValue(p *int64) strictyaml.Scalar { return strictyaml.Percentage(p, 1) }
 
 // processorsValue is a number of processors, in thousandths.
-func processorsValue(p *int) value {
-	return orNone(p, strictyaml.Scalar{
+func processorsValue(p *int) strictyaml.Scalar {
+	return strictyaml.Scalar{
 		What: "a number of processors from 0.01 to 1024",
 		Parse: func(n *node) bool {
 			milli, ok := strictyaml.ParseDecimal(n.Text, 3)
@@ -205,7 +205,7 @@ func processorsValue(p *int) value {
 			return true
 		},
 		Form: func() *node { return strictyaml.PlainNode(strictyaml.FormatDecimal(int64(*p), 3)) },
-	})
+	}
 }
 
 var sizeForm = regexp.MustCompile(`^([0-9]{1,7})(MiB|GiB)$`)

@@ -18,7 +18,7 @@ import (
 const (
 	exitUsage       = 64 // the command line is wrong
 	exitInput       = 65 // a scenario or another input file is wrong
-	exitUnavailable = 69 // no engine, no image, or the cluster did not start
+	exitUnavailable = 69 // no engine, no image, no cluster, or they cannot make a fault
 	exitInternal    = 70 // anything else
 	exitUnhealed    = 75 // a cluster or a fault is left; run mailbench heal
 	exitInterrupted = 130
@@ -48,6 +48,10 @@ func exitCode(err error) int {
 		noEngine    *engine.UnavailableError
 		noImage     *image.UnavailableError
 		noCluster   *scenarios.StartError
+		cannot      *scenarios.CheckError
+		busy        *scenarios.BusyError
+		spec        *scenarios.SpecError
+		noEffect    *scenarios.NoEffectError
 	)
 	switch {
 	case err == nil:
@@ -58,11 +62,14 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists):
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec):
 		return exitUsage
 	case errors.As(err, &input), errors.As(err, &recording):
 		return exitInput
-	case errors.As(err, &noEngine), errors.As(err, &noImage), errors.As(err, &noCluster), errors.Is(err, cluster.ErrNoCluster):
+	case errors.As(err, &noEffect):
+		return results.ExitCode(results.Inconclusive)
+	case errors.As(err, &noEngine), errors.As(err, &noImage), errors.As(err, &noCluster), errors.As(err, &cannot), errors.As(err, &busy),
+		errors.Is(err, cluster.ErrNoCluster):
 		return exitUnavailable
 	default:
 		return exitInternal

@@ -97,6 +97,7 @@ type Found struct {
 type Options struct {
 	Kind     Kind             // the nodes' image is the zero value
 	Name     string           // an image named by the user; nothing else is tried
+	OnlyHere bool             // neither pull nor build: take what the engine has
 	Announce func(string)     // takes one line for each step
 	Progress func(p Progress) // takes the build's progress; may be nil
 	// LogPath is the file that takes a build's whole output. If it is empty, the
@@ -176,6 +177,9 @@ func find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 		return f, err
 	}
 	o.Announce(fmt.Sprintf("image: no local image of image folder %s", hash))
+	if o.OnlyHere {
+		return onlyHere(ctx, c, o.Kind.recipe().official)
+	}
 	if official := o.Kind.recipe().official; official != "" {
 		if id, err := pulled(ctx, c, official, o.Announce); err == nil {
 			return Found{Name: official, ID: id, How: "official"}, nil
@@ -186,9 +190,22 @@ func find(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	return build(ctx, c, o)
 }
 
+// onlyHere is the official image if the engine has it.
+func onlyHere(ctx context.Context, c *client.Client, official string) (Found, error) {
+	if official != "" {
+		switch id, err := inspect(ctx, c, official); {
+		case err == nil:
+			return Found{Name: official, ID: id, How: "official"}, nil
+		case !errdefs.IsNotFound(err):
+			return Found{}, err
+		}
+	}
+	return Found{}, errors.New("the engine has none, and none was to be made")
+}
+
 func named(ctx context.Context, c *client.Client, o Options) (Found, error) {
 	id, err := inspect(ctx, c, o.Name)
-	if errdefs.IsNotFound(err) {
+	if errdefs.IsNotFound(err) && !o.OnlyHere {
 		o.Announce(fmt.Sprintf("image: %s is not here", o.Name))
 		if id, err = pulled(ctx, c, o.Name, o.Announce); err != nil {
 			err = fmt.Errorf("%w\n  pull it by hand (docker pull %s): "+

@@ -1,0 +1,51 @@
+package scenarios
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestKindsFitTheirColumns(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		var b strings.Builder
+		if err := ListKinds(&b, long, 80); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("%d columns: %s", n, line)
+			}
+		}
+		for _, kind := range kindNames() {
+			if !strings.Contains("\n"+b.String(), "\n"+kind) {
+				t.Errorf("long %t: %s is missing", long, kind)
+			}
+		}
+	}
+}
+
+// TestFaultOnACommandLine holds what `chaos inject` takes.
+func TestFaultOnACommandLine(t *testing.T) {
+	for _, row := range []struct {
+		sentence, kind, target string
+		set                    []string
+		wrong                  string
+	}{
+		{"a kind and a target are enough", "kill", "data2", nil, ""},
+		{"a target with a colon is no mapping", "kill", "group:0", []string{"allow=outage"}, ""},
+		{"settings as in a file", "partition", "data1", []string{"peers=[data2]", "direction=in"}, ""},
+		{"an unknown kind names the near one", "kil", "data2", nil, "did you mean kill?"},
+		{"a target that cannot be one", "kill", "Data 2", nil, "target: must be a node such as data2"},
+		{"a value that does not fit names itself", "slow-cpu", "data2", []string{"cpus=half"}, "--set cpus=half: cpus: must be a number of processors"},
+		{"an unknown field names the near one", "slow-cpu", "data2", []string{"cpu=0.5"}, "did you mean cpus?"},
+	} {
+		f, err := ParseFault(row.kind, row.target, overrides(row.set...)...)
+		switch {
+		case row.wrong == "" && (err != nil || string(f.Kind) != row.kind || f.Target != row.target):
+			t.Errorf("%s: %+v, %v", row.sentence, f, err)
+		case row.wrong != "" && (err == nil || !strings.Contains(err.Error(), row.wrong)):
+			t.Errorf("%s: %v", row.sentence, err)
+		}
+	}
+}
