@@ -58,7 +58,14 @@ func catalogue() string {
 			roles = append(roles, string(role))
 		}
 		for _, s := range d.Settings {
-			settings = append(settings, "`"+faultKey(s.Name)+"`")
+			one := fmt.Sprintf("`%s`: %s", faultKey(s.Name), s.Doc)
+			switch {
+			case s.Required:
+				one += " (must be set)"
+			case s.Default != "":
+				one += " (" + s.Default + ")"
+			}
+			settings = append(settings, one)
 		}
 		for _, n := range d.Needs {
 			needs = append(needs, string(n))
@@ -76,7 +83,7 @@ func catalogue() string {
 		if nearest != "" {
 			nearest = "`" + nearest + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", d.Kind, d.Summary, on, strings.Join(settings, ", "), strings.Join(needs, ", "), nearest)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", d.Kind, d.Summary, on, strings.Join(settings, "; "), strings.Join(needs, ", "), nearest)
 	}
 	b.WriteString("\nWhere each rule stands:\n\n")
 	for _, d := range chaos.Catalogue() {
