@@ -21,13 +21,13 @@ type Timeouts struct {
 	Heal      time.Duration // to undo a fault out of turn, and for its node to take part again
 }
 
-// DefaultTimeouts returns the defaults. Heartbeats tell of a silent data node
-// after at most 25 s and an arbitrator has 7.5 s to answer (MySQL manual,
-// HeartbeatIntervalDbDb and ArbitrationTimeout); a restart depends on how much
-// data there is to copy.
+// DefaultTimeouts returns the defaults. A management server that was told to end
+// took half a minute. Heartbeats tell of a silent data node after at most 25 s
+// and an arbitrator has 7.5 s to answer (MySQL manual, HeartbeatIntervalDbDb and
+// ArbitrationTimeout); a restart depends on how much data there is to copy.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
-		Act: 30 * time.Second, Effect: 45 * time.Second,
+		Act: 90 * time.Second, Effect: 45 * time.Second,
 		Recovered: 5 * time.Minute, Redundant: 5 * time.Minute, Heal: 5 * time.Minute,
 	}
 }
