@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"time"
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
@@ -40,16 +39,31 @@ func describeBandwidth() Description {
 		},
 		loses: losesAll,
 		build: func(s site) Fault {
-			return &shaped{site: s, shape: reference.Shape{BitsPerSecond: s.p.Settings.BitsPerSecond}}
+			return newShaped(s, reference.Shape{BitsPerSecond: s.p.Settings.BitsPerSecond})
 		},
 	}
 }
 
 // shaped is a fault of the hosts' queueing disciplines.
 type shaped struct {
-	site
+	squeezed
 	shape reference.Shape
-	since time.Time // of the injection, for the evidence only
+}
+
+func newShaped(s site, shape reference.Shape) Fault {
+	return &shaped{shape: shape, squeezed: squeezed{
+		site: s,
+		make: func(ctx context.Context) error {
+			return with(s, Shaper, func(can reference.Shaper) error {
+				return s.onHosts(func(host string) error { return can.Shape(ctx, host, shape) })
+			})
+		},
+		undo: func(ctx context.Context) error {
+			return with(s, Shaper, func(can reference.Shaper) error {
+				return s.onHosts(func(host string) error { return can.Unshape(ctx, host) })
+			})
+		},
+	}}
 }
 
 func (f *shaped) Check(ctx context.Context) error {
@@ -61,26 +75,5 @@ func (f *shaped) Check(ctx context.Context) error {
 			return nearest(f.d, f.target, f.links, err)
 		}
 		return nil
-	})
-}
-
-func (f *shaped) Inject(ctx context.Context) error {
-	f.since = time.Now()
-	return with(f.site, Shaper, func(can reference.Shaper) error {
-		return f.onHosts(func(host string) error { return can.Shape(ctx, host, f.shape) })
-	})
-}
-
-func (f *shaped) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
-	return f.awaitTrouble(ctx, f.p.Nodes, f.since)
-}
-
-func (f *shaped) Recover(ctx context.Context) error { return f.Undo(ctx) }
-
-func (f *shaped) Undo(ctx context.Context) error {
-	return f.takeBack(ctx, func() error {
-		return with(f.site, Shaper, func(can reference.Shaper) error {
-			return f.onHosts(func(host string) error { return can.Unshape(ctx, host) })
-		})
 	})
 }

@@ -31,7 +31,7 @@ func describeHostLatency() Description {
 			return "a write pays the delay once for each message of its commit, a read once or twice; no node is lost"
 		},
 		build: func(s site) Fault {
-			return &shaped{site: s, shape: reference.Shape{Delay: s.p.Settings.Delay}}
+			return newShaped(s, reference.Shape{Delay: s.p.Settings.Delay})
 		},
 	}
 }
