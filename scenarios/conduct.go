@@ -36,11 +36,15 @@ const (
 	stopTimeout     = 2 * time.Minute  // to remove it
 	drainTimeout    = 30 * time.Second // for sessions under way when the load ends; longer than a client's patience
 	lead            = time.Second      // from the recording's start to the first op
+	calm            = 5 * time.Second  // from the last fault's redundancy to the end of a load that ends with the faults
 	loadTimeout     = 30 * time.Minute // for the population
 	logsTimeout     = time.Minute      // for the nodes' logs
 	readBackTimeout = 5 * time.Minute  // for the ledger
 	loadWorkers     = 4
 )
+
+// errFaultsOver ends a load that ends with the faults.
+var errFaultsOver = errors.New("the fault plan is through")
 
 // Conductor performs scenarios.
 type Conductor struct {
@@ -363,18 +367,28 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
+	loading, endLoad := context.WithCancelCause(working)
+	defer endLoad(nil)
 	loadEnded := make(chan time.Duration, 1)
-	defer context.AfterFunc(working, func() { loadEnded <- since() })()
+	defer context.AfterFunc(loading, func() { loadEnded <- since() })()
 
 	var (
 		work                sync.WaitGroup
 		replayErr, faultErr error
 	)
-	work.Go(func() { stats, replayErr = replay.Run(working) })
-	work.Go(func() { faultErr = runner.Run(working) })
+	work.Go(func() { stats, replayErr = replay.Run(loading) })
+	work.Go(func() {
+		faultErr = runner.Run(working)
+		if p.Scenario.Workload.End == EndWithFaults {
+			time.AfterFunc(calm, func() { endLoad(errFaultsOver) })
+		}
+	})
 	work.Wait()
+	if errors.Is(replayErr, errFaultsOver) {
+		replayErr = nil // what was left of the trace was not wanted
+	}
 	drain := p.Scenario.Workload.Duration
-	if working.Err() != nil {
+	if loading.Err() != nil {
 		drain = max(0, min(drain, <-loadEnded))
 	}
 	sinks.Event(chaos.Event{At: drain, Kind: chaos.KindPhase, Name: "drain"})

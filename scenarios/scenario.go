@@ -70,7 +70,8 @@ type Workload struct {
 	MessagesPerDay int64         // offered by peers on the whole virtual day, retries apart
 	JobsPerDay     int64         // jobs of the staff on accounts on the whole virtual day
 	From           Start         // where on the virtual day the window begins
-	Duration       time.Duration // of the load, in wall time
+	Duration       time.Duration // of the load, in wall time; with EndWithFaults at most
+	End            End
 	Speed          int           // virtual seconds a wall second
 	Retries        Retries
 	Before         Before // what the database holds when it begins
@@ -179,6 +180,15 @@ const (
 	BeforeDay            Before = "day"            // what the hours before have left, and the tries that are still to come
 )
 
+// End is when the load ends.
+type End string
+
+// The ends.
+const (
+	EndWithDuration End = "duration" // after Workload.Duration
+	EndWithFaults   End = "faults"   // a while after the last fault has become redundant
+)
+
 // Retries is who makes tries after the first of messages that are put off.
 type Retries string
 
@@ -252,6 +262,7 @@ func defaults() *Scenario {
 			From:           Start{BusiestHour: true},
 			Duration:       6 * time.Minute,
 			Speed:          1,
+			End:            EndWithDuration,
 			Retries:        RetriesClosed,
 			Before:         BeforeCorrespondents,
 		},
