@@ -447,11 +447,16 @@ func errorCounts(errors map[errorKey]int64) []ErrorCount {
 	for k, n := range errors {
 		counts = append(counts, ErrorCount{Class: k.class.String(), MySQL: k.mysql, NDB: k.ndb, Attempts: n})
 	}
+	sortErrors(counts)
+	return counts
+}
+
+// sortErrors puts the most frequent first.
+func sortErrors(counts []ErrorCount) {
 	slices.SortFunc(counts, func(a, b ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.Class, b.Class),
 			cmp.Compare(a.MySQL, b.MySQL), cmp.Compare(a.NDB, b.NDB))
 	})
-	return counts
 }
 
 func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultResult {

@@ -31,9 +31,18 @@ func (f *scenarioFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed, predicted or none (default: the scenario's)")
 }
 
-// plan reads a scenario with the changes that the flags ask for. The plan is to be
-// closed.
+// plan works out a scenario with the changes that the flags ask for. The plan is
+// to be closed.
 func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, error) {
+	s, err := f.scenario(c, name)
+	if err != nil {
+		return nil, err
+	}
+	return scenarios.NewPlan(c.Context(), s)
+}
+
+// scenario reads a scenario with the changes that the flags ask for.
+func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scenario, error) {
 	var overrides []scenarios.Override
 	for _, text := range f.set {
 		o, err := scenarios.ParseOverride(text)
@@ -58,11 +67,7 @@ func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, er
 	if err != nil {
 		return nil, err
 	}
-	s, err := file.Scenario(overrides...)
-	if err != nil {
-		return nil, err
-	}
-	return scenarios.NewPlan(c.Context(), s)
+	return file.Scenario(overrides...)
 }
 
 func newRun() *cobra.Command {
