@@ -79,6 +79,11 @@ differential: image programs ## a long differential test of greylisting: REQUEST
 	    -differential.requests $(REQUESTS) -differential.seed $(SEED) || status=$$?; \
 	  $(BIN) cluster down --name test || status=$$?; exit $$status
 
+.PHONY: fault-table
+fault-table: image ## go on with the table of docs/faults.md: some two hours in all
+	@$(BIN) chaos table scenarios/faulttable/*.yaml --rows results/faults/table.jsonl
+	@$(GO) test ./scenarios -run TestFaultTableInDocs -update
+
 .PHONY: clean
 clean: ## remove what was compiled, and what crashed runs left in the engine
 	-@test -x $(BIN) && $(BIN) heal

@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	referenceFile  = "../docs/scenarios.md"
-	faultsFile     = "../docs/faults.md"
-	fieldsBegin    = "<!-- generated from scenarios/fields.go: go test ./scenarios -update -->\n"
-	catalogueBegin = "<!-- generated from chaos.Catalogue(): go test ./scenarios -update -->\n"
-	generatedEnd   = "<!-- end of the generated part -->\n"
+	referenceFile   = "../docs/scenarios.md"
+	faultsFile      = "../docs/faults.md"
+	fieldsBegin     = "<!-- generated from scenarios/fields.go: go test ./scenarios -update -->\n"
+	catalogueBegin  = "<!-- generated from chaos.Catalogue(): go test ./scenarios -update -->\n"
+	faultTableBegin = "<!-- generated from results/faults/table.jsonl: go test ./scenarios -update -->\n"
+	generatedEnd    = "<!-- end of the generated part -->\n"
 )
 
 // generatedPart holds the generated part of a page true, and returns the rest.

@@ -277,6 +277,9 @@ func WriteFaultTable(w io.Writer, rows []results.FaultRow) error {
 			continue
 		}
 		n := fmt.Sprint(f.Good)
+		if f.Disturbed > 0 {
+			n += fmt.Sprintf(" (%d disturbed)", f.Disturbed)
+		}
 		if len(f.Failed) > 0 {
 			n += fmt.Sprintf(", and %d that %s", len(f.Failed), strings.Join(distinct(f.Failed), "; "))
 		}

@@ -72,7 +72,7 @@ type Workload struct {
 	From           Start         // where on the virtual day the window begins
 	Duration       time.Duration // of the load, in wall time; with EndWithFaults at most
 	End            End
-	Speed          int           // virtual seconds a wall second
+	Speed          int // virtual seconds a wall second
 	Retries        Retries
 	Before         Before // what the database holds when it begins
 }
