@@ -161,8 +161,13 @@ type FailOver struct {
 	Longest              int64   // the longest service time of one that failed over
 }
 
+// enoughQuiet is how many repetitions without a disturbed generator make those
+// with one superfluous.
+const enoughQuiet = 5
+
 // SummarizeFaults sums rows up, a line a fault, in the order in which the rows
-// first name them.
+// first name them. Of a fault with at least 5 repetitions in runs whose generator
+// was not disturbed only these count: a busy machine makes everything late.
 func SummarizeFaults(rows []FaultRow) []FaultSummary {
 	var order []string
 	byFault := map[string][]FaultRow{}
@@ -181,6 +186,16 @@ func SummarizeFaults(rows []FaultRow) []FaultSummary {
 }
 
 func summarizeFault(rows []FaultRow) FaultSummary {
+	disturbed := func(row FaultRow) bool { return row.Good() && len(row.Disturbed) > 0 }
+	quiet := 0
+	for _, row := range rows {
+		if row.Good() && !disturbed(row) {
+			quiet++
+		}
+	}
+	if quiet >= enoughQuiet {
+		rows = slices.DeleteFunc(slices.Clone(rows), disturbed)
+	}
 	s := FaultSummary{Scenario: rows[0].Scenario, Fault: rows[0].Fault}
 	var cluster, clients, outage, partial, redundant, bad, extra []int64
 	met := map[ErrorCount]int64{} // by what they are, with no attempts

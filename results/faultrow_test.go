@@ -147,3 +147,24 @@ func TestFaultRowsThatCannotBeRead(t *testing.T) {
 		}
 	}
 }
+
+func TestQuietRepetitionsCountAlone(t *testing.T) {
+	row := func(disturbed ...string) FaultRow {
+		return FaultRow{Fault: "f", Disturbed: disturbed, Result: &FaultResult{}}
+	}
+	for _, c := range []struct {
+		what         string
+		quiet, noisy int
+		want         string
+	}{
+		{"few quiet ones: all count", 4, 3, "7 3"},
+		{"enough quiet ones: they count alone", 5, 3, "5 0"},
+		{"noisy ones alone", 0, 6, "6 6"},
+	} {
+		rows := slices.Repeat([]FaultRow{row("busy")}, c.noisy)
+		rows = append(rows, slices.Repeat([]FaultRow{row()}, c.quiet)...)
+		if s := SummarizeFaults(rows)[0]; fmt.Sprint(s.Good, s.Disturbed) != c.want {
+			t.Errorf("%s: got %d, of which %d were disturbed, want %s", c.what, s.Good, s.Disturbed, c.want)
+		}
+	}
+}

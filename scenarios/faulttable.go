@@ -30,6 +30,8 @@ type FaultTable struct {
 	// MostFailures is how many repetitions of a fault may fail before it is left
 	// alone, in all runs of the table.
 	MostFailures int
+	// Quiet makes repetitions again that were made while the generator was disturbed.
+	Quiet bool
 }
 
 // tableFault is a fault of a table, with those that are made during it.
@@ -115,7 +117,9 @@ func (t *FaultTable) missing(s *Scenario, rows []results.FaultRow) []tableFault 
 			case row.Refused != "":
 				refused = true
 			case row.Good():
-				f.want--
+				if !t.Quiet || len(row.Disturbed) == 0 {
+					f.want--
+				}
 			default:
 				failures[f.label]++
 			}

@@ -38,6 +38,13 @@ func tableRows(fault string, n int, failed string) []results.FaultRow {
 	}}, n)
 }
 
+func disturbed(rows []results.FaultRow) []results.FaultRow {
+	for i := range rows {
+		rows[i].Disturbed = []string{"busy"}
+	}
+	return rows
+}
+
 func TestFaultTableMakesWhatIsMissing(t *testing.T) {
 	const (
 		kill      = "kill data2"
@@ -53,12 +60,14 @@ func TestFaultTableMakesWhatIsMissing(t *testing.T) {
 		{"nothing is there", nil, kill + " ×20; " + partition + " ×5; " + arbiter + " ×5"},
 		{"some are there", tableRows(kill, 19, ""), kill + " ×1; " + partition + " ×5; " + arbiter + " ×5"},
 		{"more than enough are there", tableRows(kill, 21, ""), partition + " ×5; " + arbiter + " ×5"},
+		{"disturbed ones are there", disturbed(tableRows(kill, 20, "")), partition + " ×5; " + arbiter + " ×5"},
+		{"asked for quiet, disturbed ones are not", disturbed(tableRows(kill, 20, "")), kill + " ×20; " + partition + " ×5; " + arbiter + " ×5"},
 		{"what failed comes last, as it may end a run", tableRows(partition, 1, "did not recover"), kill + " ×20; " + arbiter + " ×5; " + partition + " ×5"},
 		{"what failed too often is left", tableRows(partition, 3, "did not recover"), kill + " ×20; " + arbiter + " ×5"},
 		{"what cannot be made is left", []results.FaultRow{{Scenario: "mine", Fault: kill, Refused: "no"}}, partition + " ×5; " + arbiter + " ×5"},
 		{"rows of another scenario do not count", []results.FaultRow{{Scenario: "other", Fault: kill, Refused: "no"}}, kill + " ×20; " + partition + " ×5; " + arbiter + " ×5"},
 	} {
-		table := FaultTable{MostFailures: 3}
+		table := FaultTable{MostFailures: 3, Quiet: strings.HasPrefix(row.what, "asked for quiet")}
 		var got []string
 		for _, f := range table.missing(s, row.rows) {
 			got = append(got, fmt.Sprintf("%s ×%d", f.label, f.want))

@@ -23,6 +23,7 @@ func newChaosTable() *cobra.Command {
 		progress string
 		failures int
 		longest  time.Duration
+		quiet    bool
 	)
 	c := &cobra.Command{
 		Use:   "table SCENARIO...",
@@ -62,7 +63,7 @@ are the table's own.`,
 					Dir: runs, Image: image, Version: version, Progress: stderr,
 					Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
 				},
-				Rows: rows, Longest: longest, MostFailures: failures,
+				Rows: rows, Longest: longest, MostFailures: failures, Quiet: quiet,
 			}
 			var err error
 			for _, s := range all {
@@ -82,6 +83,7 @@ are the table's own.`,
 	c.Flags().StringVar(&runs, "out", filepath.Join("results", "runs"), "directory of the runs")
 	c.Flags().StringVar(&image, "image", "", "image of the nodes (default: found, or built)")
 	c.Flags().StringVar(&progress, "progress", "auto", "progress lines: auto, plain or none")
+	c.Flags().BoolVar(&quiet, "quiet", false, "make those again that were made while the generator was disturbed")
 	c.Flags().DurationVar(&longest, "longest", 30*time.Minute, "how long the load of one run may last")
 	c.Flags().IntVar(&failures, "failures", mostFailures, "after how many failed repetitions a fault is left alone")
 	return c
