@@ -413,7 +413,7 @@ func TestTopologyCarriesLimitsAndParameters(t *testing.T) {
 	}
 	want.Limits = map[topology.Role]topology.Limits{
 		topology.Data:       {MilliCPUs: 1000, MemoryMiB: 2048},
-		topology.SQL:        {MilliCPUs: 1000, MemoryMiB: 1024},
+		topology.SQL:        {MilliCPUs: 1000, MemoryMiB: 1536},
 		topology.Management: {MilliCPUs: 500, MemoryMiB: 256},
 	}
 	want.DataNode = map[string]string{"DataMemory": "1G", "MaxNoOfTables": "512", "Null": "on"}
