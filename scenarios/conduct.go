@@ -56,6 +56,8 @@ type Conductor struct {
 	Terminal bool      // Progress is a terminal
 	Quiet    bool      // no lines while tables are loaded and the load runs
 
+	AllowCommands bool // a person has allowed the programs that the scenario names
+
 	stage string // what the run is about, for an interruption
 }
 
@@ -108,6 +110,9 @@ func (c *Conductor) Run(ctx context.Context, p *Plan) (*results.Run, error) {
 }
 
 func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err error) {
+	if err := p.checkPrograms(c.AllowCommands); err != nil {
+		return nil, err
+	}
 	if err := checkFresh(c.Dir); err != nil {
 		return nil, err
 	}

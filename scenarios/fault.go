@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
@@ -95,7 +96,26 @@ func faultSettings() []faultSetting {
 			func(s *chaos.Settings) value { return tableValue(&s.Table) }},
 		{"phase", "phase", func(s chaos.Settings) bool { return s.Phase != 0 },
 			func(s *chaos.Settings) value { return integerValue(&s.Phase, 1, 8) }},
+		{"inject", "inject", func(s chaos.Settings) bool { return len(s.Inject) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Inject) }},
+		{"recover", "recover", func(s chaos.Settings) bool { return len(s.Recover) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Recover) }},
+		{"effect", "effect", func(s chaos.Settings) bool { return len(s.Effect) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Effect) }},
+		{"redundant", "redundant", func(s chaos.Settings) bool { return len(s.Redundant) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Redundant) }},
+		{"limit", "limit", func(s chaos.Settings) bool { return s.Limit != 0 },
+			func(s *chaos.Settings) value { return durationValue(&s.Limit, time.Second, time.Minute) }},
 	}
+}
+
+// programValue is a program with its arguments, which no shell reads.
+func programValue(p *[]string) value {
+	return namesValue(p, 1, 64, "words", func(word *string) value {
+		return strictyaml.Text(word, "a word of a command, of at most 1000 printable bytes; a number wants quotes", func(s string) bool {
+			return len(s) <= 1000 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+		})
+	})
 }
 
 // faultKey is the key of what package chaos calls a field of a fault.

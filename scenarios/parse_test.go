@@ -97,7 +97,7 @@ var badInputs = []struct {
 	{what: "a fault on a role that the kind is not for",
 		text: least + "faults: [{kind: crash, target: sql1, at: 1s}]\n", first: `peak.yaml:3:32: faults[0].target: sql1 is a sql node; crash can be made on ["data"] nodes`},
 	{what: "an unknown fault",
-		text: least + "faults: [{kind: kil, target: sql1, at: 1s}]\n", first: `peak.yaml:3:17: faults[0].kind: no kind of fault is called "kil"; did you mean kill? There are ` + strings.Join(kindNames()[:20], ", ") + ` and 3 more`},
+		text: least + "faults: [{kind: kil, target: sql1, at: 1s}]\n", first: `peak.yaml:3:17: faults[0].kind: no kind of fault is called "kil"; did you mean kill? There are ` + strings.Join(kindNames()[:20], ", ") + ` and 4 more`},
 	{what: "a target that is none",
 		text: least + "faults: [{kind: kill, target: rack:1, at: 1s}]\n", first: `peak.yaml:3:31: faults[0].target: "rack:1" is no target: write the name of a node, host:NAME, group:NUMBER, role:NAME or all`},
 	{what: "the SQL node that nobody prefers",

@@ -52,6 +52,7 @@ func exitCode(err error) int {
 		busy        *scenarios.BusyError
 		spec        *scenarios.SpecError
 		noEffect    *scenarios.NoEffectError
+		permission  *scenarios.PermissionError
 	)
 	switch {
 	case err == nil:
@@ -62,7 +63,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec):
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission):
 		return exitUsage
 	case errors.As(err, &input), errors.As(err, &recording):
 		return exitInput

@@ -16,6 +16,10 @@ func TestCommandLine(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("name: wrong\nhypothesis: Nothing.\nworkload:\n  duration: 90 parsecs\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	programs := filepath.Join(t.TempDir(), "programs.yaml")
+	if err := os.WriteFile(programs, []byte("name: programs\nhypothesis: Nothing.\nfaults:\n  - {kind: command, target: data1, at: 1s, inject: [/bin/cut, port], recover: [/bin/true]}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	taken := t.TempDir()
 	if err := os.WriteFile(filepath.Join(taken, "manifest.json"), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -57,6 +61,9 @@ func TestCommandLine(t *testing.T) {
 		{"a fault by hand that is none", "chaos inject kil data2", 64, "", "did you mean kill?"},
 		{"a fault by hand without a unit", "chaos inject kill data2 --hold 10", 64, "", "--hold 10: hold: must be a time with its unit"},
 		{"only the nodes' image may be another", "cluster image --programs --image mine", 64, "", "cannot be given with --programs"},
+		{"programs of a scenario are a person's to allow", "run " + programs, 64, "", "f1-command-data1: inject [\"/bin/cut\", \"port\"]"},
+		{"who has allowed them needs an engine yet", "run --allow-commands --out " + filepath.Join(t.TempDir(), "allowed") + " " + programs, 69, "", "no container engine answers"},
+		{"a plan shows them", "plan " + programs, 0, "recover [\"/bin/true\"]", ""},
 		{"no engine", "run smoke --out " + filepath.Join(t.TempDir(), "run"), 69, "", "no container engine answers"},
 		{"no engine for a cluster by hand", "cluster status", 69, "", "apt-get install docker.io"},
 		{"no engine to check a plan with", "plan smoke --check", 69, "f1-kill-data2", "no container engine answers"},
@@ -83,6 +90,18 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("it took %v to say that there is no engine, want 5 s at the most", took)
 			}
 		})
+	}
+}
+
+func TestNoVariableAllowsPrograms(t *testing.T) {
+	t.Setenv("MAILBENCH_ALLOW_COMMANDS", "true")
+	file := filepath.Join(t.TempDir(), "programs.yaml")
+	if err := os.WriteFile(file, []byte("name: programs\nhypothesis: Nothing.\nfaults:\n  - {kind: command, target: data1, at: 1s, inject: [/bin/true], recover: [/bin/true]}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := execute(t.Context(), []string{"run", file}, &stdout, &stderr); code != 64 || !strings.Contains(stderr.String(), "--allow-commands") {
+		t.Errorf("exit code %d, stderr %s", code, &stderr)
 	}
 }
 

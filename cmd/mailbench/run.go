@@ -75,7 +75,7 @@ func newRun() *cobra.Command {
 		flags               scenarioFlags
 		out, image, summary string
 		progress            string
-		keep                bool
+		keep, commands      bool
 		repeat              int
 	)
 	c := &cobra.Command{
@@ -107,6 +107,7 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 			conductor := scenarios.Conductor{
 				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr,
 				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
+				AllowCommands: commands,
 			}
 			var verdicts []results.Verdict
 			show := func(dir string, run *results.Run) error {
@@ -138,6 +139,8 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 	c.Flags().StringVar(&out, "out", "", "run directory (default results/runs/SCENARIO-TIME)")
 	c.Flags().StringVar(&image, "image", "", "image that every node runs (default: found or built)")
 	c.Flags().BoolVar(&keep, "keep", false, "leave the cluster running")
+	c.Flags().BoolVar(&commands, "allow-commands", false, "run the programs that faults of kind command name")
+	onlyTyped(c, "allow-commands")
 	c.Flags().IntVar(&repeat, "repeat", 1, "perform it so many times, as a series of runs")
 	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
 	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
