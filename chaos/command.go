@@ -174,7 +174,9 @@ func (f *command) Check(ctx context.Context) error {
 	return nil
 }
 
-func (f *command) Inject(ctx context.Context) error { return f.each(ctx, stepInject, f.p.Settings.Inject) }
+func (f *command) Inject(ctx context.Context) error {
+	return f.each(ctx, stepInject, f.p.Settings.Inject)
+}
 
 func (f *command) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
@@ -202,9 +204,13 @@ func (f *command) AwaitRedundant(ctx context.Context) (reference.Evidence, error
 	return f.probe(ctx, stepRedundant, f.p.Settings.Redundant)
 }
 
-// each runs a program for every node.
+// each runs a program for every node. What the target has heard of it before
+// proves nothing after.
 func (f *command) each(ctx context.Context, step string, argv []string) error {
 	return f.act(f.p.Nodes, func(n topology.Node) error {
+		if target, ok := f.target.(reference.Forgetter); ok {
+			target.Forget(n.ID)
+		}
 		_, err := f.run(ctx, step, argv, n)
 		return err
 	})

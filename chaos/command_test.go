@@ -138,3 +138,33 @@ func TestAFailingProgramIsUndone(t *testing.T) {
 		t.Errorf("a journal without the program: %v", err)
 	}
 }
+
+// forgetful remembers what was said of a node an hour ago, until it is told to
+// forget.
+type forgetful struct{ *fakeNodes }
+
+func (f forgetful) Forget(topology.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale = map[string]bool{}
+}
+
+// TestNewsFromBeforeAProgramProveNothing: nobody but the fault knows that the
+// program acts on the node.
+func TestNewsFromBeforeAProgramProveNothing(t *testing.T) {
+	nodes := newFakeNodes()
+	nodes.layout = cluster(t)
+	nodes.start, nodes.copying, nodes.stale["up"] = 0, 0, true
+	plan, err := NewPlan(1, []Spec{{Kind: Command, Target: "data1", Settings: Settings{
+		Inject: []string{"/bin/true"}, Recover: []string{"/bin/true"}, Effect: []string{"/bin/true"},
+	}}}, Ground{Topology: nodes.layout, Duration: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal, _ := journalIn(t)
+	sink := &events{}
+	r := Runner{Plan: plan, Faults: Builder(forgetful{nodes}, nil), Sink: sink, Journal: journal, Anchor: time.Now()}
+	if err := r.Run(t.Context()); err != nil {
+		t.Errorf("%v: %v", err, sink.lines())
+	}
+}

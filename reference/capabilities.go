@@ -115,6 +115,12 @@ type (
 		Dump(ctx context.Context, node topology.ID, args ...int) error
 	}
 
+	// Forgetter is a target that remembers what it was told of nodes. Who acts on
+	// a node by other means than the target's has it forget before.
+	Forgetter interface {
+		Forget(node topology.ID)
+	}
+
 	// Choosy is a target that cannot do to every node what it offers.
 	Choosy interface {
 		// CheckNode says why a capability, an interface of this file by its name, is

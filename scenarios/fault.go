@@ -110,12 +110,21 @@ func faultSettings() []faultSetting {
 }
 
 // programValue is a program with its arguments, which no shell reads.
-func programValue(p *[]string) value {
-	return namesValue(p, 1, 64, "words", func(word *string) value {
-		return strictyaml.Text(word, "a word of a command, of at most 1000 printable bytes; a number wants quotes", func(s string) bool {
-			return len(s) <= 1000 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-		})
-	})
+func programValue(p *[]string) value { return namesValue(p, 1, 64, "words", wordValue) }
+
+// wordValue is a text of which every blank counts.
+func wordValue(p *string) value {
+	return strictyaml.Scalar{
+		What: "a word of a command: text of at most 1000 printable bytes, in quotes if it is a number",
+		Parse: func(n *node) bool {
+			if n.Kind != strictyaml.TextKind || len(n.Text) > 1000 || strings.ContainsFunc(n.Text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return false
+			}
+			*p = n.Text
+			return true
+		},
+		Form: func() *node { return strictyaml.TextNode(*p) },
+	}
 }
 
 // faultKey is the key of what package chaos calls a field of a fault.
@@ -461,7 +470,7 @@ func (d *decoder) checkFaultTimes(s *Scenario) {
 // checkFaultPlan has chaos refuse what is out of its ranges, and what would be an
 // outage of the harness's own making.
 func (d *decoder) checkFaultPlan(s *Scenario) {
-	if !d.Good("topology", "clients", "faults", "workload.duration", "workload.trace") {
+	if !d.Good("cluster", "topology", "external", "clients", "faults", "workload.duration", "workload.trace") {
 		return
 	}
 	t, err := s.Topology()
@@ -480,7 +489,7 @@ func (d *decoder) checkFaultPlan(s *Scenario) {
 // which the cluster would find only when they are made.
 func (d *decoder) checkFaultLimits(s *Scenario) {
 	t, err := s.Topology()
-	if err != nil || !d.Good("topology", "clients", "faults") {
+	if err != nil || s.external() || !d.Good("topology", "clients", "faults") {
 		return // reported by others
 	}
 	for i, f := range s.Faults {

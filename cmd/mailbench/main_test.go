@@ -95,6 +95,7 @@ func TestCommandLine(t *testing.T) {
 
 func TestNoVariableAllowsPrograms(t *testing.T) {
 	t.Setenv("MAILBENCH_ALLOW_COMMANDS", "true")
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
 	file := filepath.Join(t.TempDir(), "programs.yaml")
 	if err := os.WriteFile(file, []byte("name: programs\nhypothesis: Nothing.\nfaults:\n  - {kind: command, target: data1, at: 1s, inject: [/bin/true], recover: [/bin/true]}\n"), 0o644); err != nil {
 		t.Fatal(err)

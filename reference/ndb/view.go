@@ -37,6 +37,8 @@ func New(t topology.Topology, address func(topology.Node) string, account sqlnod
 // Topology returns the nodes and hosts of the cluster.
 func (v *View) Topology() topology.Topology { return v.topology }
 
+var _ reference.Forgetter = (*View)(nil)
+
 func (v *View) management() string {
 	return v.address(v.topology.ByRole(topology.Management)[0])
 }
