@@ -168,3 +168,48 @@ func TestNewsFromBeforeAProgramProveNothing(t *testing.T) {
 		t.Errorf("%v: %v", err, sink.lines())
 	}
 }
+
+// TestWhatProgramsMadeOutlivesTheCluster: it is undone where nodes need not be.
+func TestWhatProgramsMadeOutlivesTheCluster(t *testing.T) {
+	folder := t.TempDir()
+	p := Planned{ID: "f2-command-data1", Kind: Command, Nodes: cluster(t).ByRole(topology.Data)[:1], Settings: Settings{
+		Inject: []string{"/bin/true"}, Recover: []string{"/usr/bin/touch", filepath.Join(folder, "undone")},
+	}}
+	killed := p
+	killed.ID, killed.Kind, killed.Settings = "f1-kill-data1", Kill, Settings{}
+	journal, path := journalIn(t)
+	for _, p := range []Planned{killed, p} {
+		if err := journal.Append(p, JournalInject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() (*Journal, []Entry) {
+		t.Helper()
+		journal, entries, err := ReopenJournal(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = journal.Close() })
+		return journal, entries
+	}
+	again, entries := open()
+	undone, err := HealOutside(t.Context(), entries, again)
+	if err != nil || len(undone) != 1 || undone[0].ID != p.ID {
+		t.Errorf("undone are %v, %v", undone, err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "undone")); err != nil {
+		t.Error(err)
+	}
+	again, entries = open()
+	if undone, err := HealOutside(t.Context(), entries, again); err != nil || len(undone) != 0 {
+		t.Errorf("the second time undone are %v, %v", undone, err)
+	}
+	p.ID, p.Settings.Recover = "f3-command-data1", []string{"/bin/false"}
+	if err := again.Append(p, JournalInject); err != nil {
+		t.Fatal(err)
+	}
+	again, entries = open()
+	if _, err := HealOutside(t.Context(), entries, again); !errors.Is(err, ErrUnhealed) {
+		t.Errorf("a program that fails: %v", err)
+	}
+}

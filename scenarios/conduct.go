@@ -225,9 +225,20 @@ func (c *Conductor) stop(ctx context.Context, target *cluster.Cluster, err error
 	c.say("cluster: removed")
 	if errors.Is(err, chaos.ErrUnhealed) {
 		c.say("run: %v", err)
-		return ctx.Err()
+		return errors.Join(c.healOutside(ctx), ctx.Err())
 	}
 	return err
+}
+
+// healOutside tries once more what programs have made that is not gone with the
+// cluster.
+func (c *Conductor) healOutside(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := healOutside(ctx, filepath.Join(c.Dir, JournalFile), func(line string) { c.say("run: %s", line) }); err != nil {
+		return fmt.Errorf("%w; the cluster is gone: take it back by hand", err)
+	}
+	return nil
 }
 
 // load fills the target and returns the tries of messages from before the window
