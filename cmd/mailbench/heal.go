@@ -48,6 +48,9 @@ database is dropped, one that was kept, too.`,
 	c.Flags().StringVar(&scenario, "scenario", "", "scenario file with the external cluster to heal")
 	c.Flags().StringVar(&journal, "journal", "", "fault journal, where it is not the one that the run has noted in the external cluster")
 	addKnown(c, &known)
+	// A variable that is meant for "cluster up" must not turn heal to something else.
+	onlyTyped(c, "scenario")
+	onlyTyped(c, "journal")
 	c.Flags().StringVar(&name, "name", "", "name of the only cluster to look at (default: all)")
 	return c
 }

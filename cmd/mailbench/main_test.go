@@ -119,6 +119,17 @@ faults:
 	}
 }
 
+func TestNoVariableTurnsHealElsewhere(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+	t.Setenv("MAILBENCH_SCENARIO", "peak-hour")
+	t.Setenv("MAILBENCH_JOURNAL", "journal.jsonl")
+	t.Setenv("MAILBENCH_I_KNOW_THIS_CLUSTER", "mail-staging")
+	var stdout, stderr bytes.Buffer
+	if code := execute(t.Context(), []string{"heal"}, &stdout, &stderr); code != 69 || !strings.Contains(stderr.String(), "no container engine answers") {
+		t.Errorf("exit code %d, stderr %s", code, &stderr)
+	}
+}
+
 func TestNoVariableAllowsPrograms(t *testing.T) {
 	t.Setenv("MAILBENCH_ALLOW_COMMANDS", "true")
 	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")

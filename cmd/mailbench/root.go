@@ -27,8 +27,8 @@ Exit codes: 0 pass, 1 objective violated, 3 data loss, 4 inconclusive,
 64 usage, 65 bad input file, 69 engine, image or cluster unavailable,
 70 internal error, 75 something is left to heal, 130 interrupted.
 
-Every flag but those that allow something can be given as an environment
-variable: --image as MAILBENCH_IMAGE.`,
+Every flag but those that allow something, or that point heal at something, can
+be given as an environment variable: --image as MAILBENCH_IMAGE.`,
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c.Flags()) },
 	}
@@ -67,8 +67,9 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// typedOnly marks flags that no environment variable stands in for: what a person
-// allows, a variable that was forgotten must not.
+// typedOnly marks flags that no environment variable stands in for, as one that was
+// forgotten would do harm: those by which a person allows something, and those that
+// say what is changed by it.
 const typedOnly = "mailbench_typed_only"
 
 func onlyTyped(c *cobra.Command, name string) {

@@ -49,6 +49,12 @@ func (c *Cluster) makeDatabase(ctx context.Context) error {
 	if err := c.mayAct(); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// Cut off half-way it would leave nobody knowing whose it is.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
+	defer cancel()
 	name := c.spec.Account.Database
 	admins := c.Admins()
 	defer ndb.CloseAll(admins)
@@ -68,8 +74,9 @@ func (c *Cluster) makeDatabase(ctx context.Context) error {
 		_, err = first.DB.ExecContext(ctx, "INSERT INTO "+table+" (run_id, machine, journal) VALUES (?, ?, ?)", []byte(m.RunID), []byte(m.Machine), []byte(m.Journal))
 	}
 	if err != nil {
-		return fmt.Errorf("mark database %s on %s as mailbench's: %w; drop it, which is empty", name, first.Name, err)
+		return fmt.Errorf("mark database %s on %s as mailbench's: %w", name, first.Name, err)
 	}
+	c.marked = true
 	return nil
 }
 
@@ -136,10 +143,15 @@ func (c *Cluster) DropDatabase(ctx context.Context, runID string) error {
 	case mark.RunID != runID:
 		return c.refuse(fmt.Errorf("its database %s is of run %s, not of %s: it is not dropped", name, mark.RunID, runID))
 	}
+	return c.dropAll(ctx)
+}
+
+// dropAll drops the database, and tries again while that may help.
+func (c *Cluster) dropAll(ctx context.Context) error {
 	admins := c.Admins()
 	defer ndb.CloseAll(admins)
 	for {
-		again, err := drop(ctx, admins, name)
+		again, err := drop(ctx, admins, c.spec.Account.Database)
 		if err == nil || !again {
 			return err
 		}

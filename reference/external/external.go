@@ -38,6 +38,7 @@ type Cluster struct {
 	spec    Spec
 	guarded bool // the guard has let us in
 	made    bool // the database is of our making
+	marked  bool // and says so
 }
 
 var (
@@ -290,8 +291,12 @@ func (c *Cluster) PermitHeal(ctx context.Context) error {
 
 // Stop drops the database that Start has made, and nothing else.
 func (c *Cluster) Stop(ctx context.Context) error {
-	if !c.made || c.spec.Keep {
+	switch {
+	case !c.made, c.spec.Keep && c.marked:
 		return nil
+	case !c.marked: // we know it all the same, and nobody would later
+		return c.dropAll(ctx)
+	default:
+		return c.DropDatabase(ctx, c.spec.Mark.RunID)
 	}
-	return c.DropDatabase(ctx, c.spec.Mark.RunID)
 }

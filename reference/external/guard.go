@@ -105,7 +105,8 @@ func judgeGuard(name, account string, answers []guardAnswer, all bool) error {
 
 const (
 	lookTimeout = 10 * time.Second // for one SQL node to say what is asked
-	dropTimeout = time.Minute      // for it to drop a database
+	makeTimeout = time.Minute      // for it to make and mark a database
+	dropTimeout = time.Minute      // for it to drop one
 )
 
 // askGuard reads the guard table through every SQL node.
