@@ -378,7 +378,7 @@ func draft(seed uint64, group []candidate, k, turn, turns int, t topology.Topolo
 }
 
 func truncated(s Spec) Spec {
-	for _, d := range []*time.Duration{&s.At, &s.Hold, &s.Every, &s.Jitter, &s.Settle, &s.Settings.Delay} {
+	for _, d := range []*time.Duration{&s.At, &s.Hold, &s.Every, &s.Jitter, &s.Settle, &s.Settings.Delay, &s.Settings.Limit} {
 		*d = d.Truncate(time.Microsecond)
 	}
 	return s

@@ -39,7 +39,7 @@ func (s site) Check(context.Context) error {
 			return fmt.Errorf("%s is a %s node; %s can be made on %q nodes", n.Name, n.Role, s.d.Kind, s.d.Roles)
 		}
 	}
-	return missing(s.d, s.target, s.links)
+	return s.missing()
 }
 
 func (s site) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
@@ -97,7 +97,7 @@ func (s site) restart(ctx context.Context, nodes []topology.Node, failed map[top
 	return s.act(nodes, func(n topology.Node) error {
 		var killErr error
 		if failed[n.ID] {
-			killErr = s.target.Kill(ctx, n.ID) // may fail on a node that has ended: what counts is whether it starts
+			killErr = s.kill(ctx, n.ID) // may fail on a node that has ended: what counts is whether it starts
 		}
 		if err := s.target.StartNode(ctx, n.ID); err != nil {
 			return errors.Join(err, killErr)
@@ -153,6 +153,11 @@ func with[T any](s site, c Capability, do func(can T) error) error {
 		return err
 	}
 	return do(can)
+}
+
+// kill ends a node's process.
+func (s site) kill(ctx context.Context, id topology.ID) error {
+	return with(s, Killer, func(can reference.Killer) error { return can.Kill(ctx, id) })
 }
 
 // failed looks which data nodes the cluster counts as failed. Other nodes live

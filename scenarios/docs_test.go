@@ -151,6 +151,11 @@ func fieldTables() string {
 			case listValue[ClientSpec]:
 				c := defaultClient()
 				entry = c.fields()
+			case listValue[ExternalData]:
+				c := defaultExternalData()
+				entry = c.fields()
+			case listValue[ExternalSQL]:
+				entry = new(ExternalSQL).fields()
 			case listValue[FaultSpec]:
 				c := defaultFault()
 				entry = faultEntry{&c, &s.Workload.Duration}.fields()

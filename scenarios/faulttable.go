@@ -44,6 +44,9 @@ type tableFault struct {
 // Perform makes what is missing, in runs of a bounded length. It returns nil when every fault has its rows, was refused, or has failed
 // too often.
 func (t *FaultTable) Perform(ctx context.Context, s *Scenario) error {
+	if s.external() {
+		return &InputError{Msg: fmt.Sprintf("the cluster of scenario %s is external: a fault table is made on clusters of the harness's own", s.Name)}
+	}
 	if s.Workload.Trace != "" {
 		return &InputError{Msg: fmt.Sprintf("scenario %s replays a trace file: a fault table repeats its load, which is generated", s.Name)}
 	}

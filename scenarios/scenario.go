@@ -26,7 +26,9 @@ type Scenario struct {
 	Name           string // as in reports: a-z, 0-9 and '-'
 	Hypothesis     string // one sentence that the run may prove wrong
 	Seed           uint64 // of population, trace and fault plan
-	TopologySpec   TopologySpec
+	Cluster        ClusterKind
+	TopologySpec   TopologySpec // the zero value with an external cluster
+	External       External     // of no meaning without
 	Population     Population
 	Workload       Workload
 	Clients        []ClientSpec // samples name them by index; 1 to 64
@@ -202,6 +204,9 @@ const (
 // Topology lays the nodes out on their hosts. It fails only for a Scenario that
 // Parse has not checked.
 func (s *Scenario) Topology() (topology.Topology, error) {
+	if s.external() {
+		return s.External.topology(), nil
+	}
 	spec := s.TopologySpec
 	t, err := topology.New(topology.Shape{DataNodes: spec.DataNodes, Replicas: spec.Replicas, SQLHosts: spec.SQLHosts})
 	if err != nil {
@@ -243,7 +248,8 @@ func (s *Scenario) Objectives() []results.Objective {
 // with 1 GiB both SQL nodes were killed for it.
 func defaults() *Scenario {
 	return &Scenario{
-		Seed: 1,
+		Seed:    1,
+		Cluster: ClusterContainers, External: defaultExternal(),
 		TopologySpec: TopologySpec{
 			DataNodes: 2,
 			Replicas:  2,
