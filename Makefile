@@ -79,6 +79,14 @@ differential: image programs ## a long differential test of greylisting: REQUEST
 	    -differential.requests $(REQUESTS) -differential.seed $(SEED) || status=$$?; \
 	  $(BIN) cluster down --name test || status=$$?; exit $$status
 
+ONLY ?= .
+
+.PHONY: heal-matrix
+heal-matrix: image ## kill the harness at every step of every fault, and heal: the cases without a row. ONLY=regexp SEED=1
+	$(GO) test -count=1 -v -run 'TestHealMatrix$$' -timeout 240m ./cmd/mailbench \
+	    -heal.matrix -heal.only '$(ONLY)' -heal.seed $(if $(filter file,$(origin SEED)),1,$(SEED))
+	$(GO) test -count=1 -run HealMatrix ./cmd/mailbench -update
+
 .PHONY: clean
 clean: ## remove what was compiled, and what crashed runs left in the engine
 	-@test -x $(BIN) && $(BIN) heal
