@@ -175,7 +175,8 @@ type Target interface {
 type Nodes interface {
 	// Kill ends the node's process with SIGKILL; its host lives on.
 	Kill(ctx context.Context, node topology.ID) error
-	// StartNode starts a dead node from its own disk.
+	// StartNode starts a dead node from its own disk. It leaves one alone that
+	// runs, and waits for the end of one that was told to end, by whomever.
 	StartNode(ctx context.Context, node topology.ID) error
 	// AwaitDown waits until the rest of the cluster counts the node as failed.
 	AwaitDown(ctx context.Context, node topology.ID) (Evidence, error)

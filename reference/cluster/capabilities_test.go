@@ -96,6 +96,7 @@ func TestFaultsBiteAndAreTakenBack(t *testing.T) {
 		{"a node that is told to stop goes in order, and its disk can be freed while it is dead", (*bench).stopAndFill},
 		{"a crashed child takes its angel along, and an emptied disk is filled by the other node", (*bench).crashAndEmpty},
 		{"a restarted node keeps its container", (*bench).restart},
+		{"a node that still ends is started once it has", (*bench).startWhileEnding},
 		{"an administrator gets in", (*bench).admin},
 		{"who knows of no fault takes all of them back", (*bench).restore},
 	} {
@@ -570,6 +571,21 @@ func (b *bench) restart() {
 			b.Errorf("%s: its container is %s", name, state)
 		}
 		b.whole(n)
+	}
+}
+
+// startWhileEnding: the management server takes half a minute to end while
+// somebody listens to its events, as the bench does.
+func (b *bench) startWhileEnding() {
+	n := b.node("mgm1")
+	b.do(b.cluster.StopNode(b.ctx, n.ID))
+	began := time.Now()
+	b.do(b.other.StartNode(b.ctx, n.ID))
+	b.Logf("%s had ended and was started after %v", n.Name, time.Since(began).Round(time.Millisecond))
+	b.whole(n)
+	b.do(b.other.StartNode(b.ctx, n.ID)) // of one that runs
+	if state := b.container(n); state != "running" {
+		b.Errorf("its container is %s", state)
 	}
 }
 

@@ -43,11 +43,19 @@ func (c *Cluster) Kill(ctx context.Context, id topology.ID) error {
 	return nil
 }
 
-// StartNode starts a node from its own disk. A node that runs is left alone.
+// StartNode starts a node from its own disk. A node that runs is left alone; one
+// that was told to end is awaited for a minute first, and killed if it runs then.
 func (c *Cluster) StartNode(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
+	}
+	err = c.awaitEnding(ctx, n, container)
+	if errors.Is(err, errNotEnded) {
+		err = c.signal(ctx, container, "SIGKILL")
+	}
+	if err != nil {
+		return fmt.Errorf("start node %s: %w", n.Name, err)
 	}
 	c.watch.forget(id)
 	if _, err := c.docker.ContainerStart(ctx, container, client.ContainerStartOptions{}); err != nil {
