@@ -145,6 +145,25 @@ func allSettings() []Setting {
 	return all
 }
 
+// Defaults returns settings of a kind with those filled in that are not set and
+// have a default. What no kind of the catalogue is has none.
+func (k Kind) Defaults(s Settings) Settings {
+	d, err := describe(k)
+	if err != nil {
+		return s
+	}
+	return d.filled(s)
+}
+
+func (d Description) filled(s Settings) Settings {
+	for _, own := range d.Settings {
+		if !own.isSet(s) && own.resolve != nil {
+			own.resolve(&s)
+		}
+	}
+	return s
+}
+
 // resolved checks that exactly the kind's settings are set, and in range, and
 // fills in the defaults.
 func (s Settings) resolved(d Description, wrong func(field, format string, args ...any)) Settings {
@@ -154,8 +173,6 @@ func (s Settings) resolved(d Description, wrong func(field, format string, args 
 		switch {
 		case !own.isSet(s) && own.Required:
 			wrong(own.Name, "is not set, but %s needs it: %s, %s", d.Kind, own.Doc, own.Range)
-		case !own.isSet(s) && own.resolve != nil:
-			own.resolve(&s)
 		case own.isSet(s) && own.wrong(s):
 			wrong(own.Name, "is out of range, must be %s", own.Range)
 		}
@@ -170,7 +187,7 @@ func (s Settings) resolved(d Description, wrong func(field, format string, args 
 		}
 		wrong(other.Name, "is set, but %s has %s", d.Kind, has)
 	}
-	return s
+	return d.filled(s)
 }
 
 // String writes what is set for people, "" for nothing.
