@@ -78,11 +78,14 @@ func (s site) cutOff(ctx context.Context) error {
 	})
 }
 
-// mend takes the fault's rules back.
+// mend takes the fault's rules back, and starts anew what had failed.
 func (s site) mend(ctx context.Context) error {
-	return s.takeBack(ctx, func() error {
-		return with(s, Firewall, func(can reference.Firewall) error {
-			return s.onHosts(func(host string) error { return can.Mend(ctx, host, s.p.ID) })
-		})
+	return s.takeBack(ctx, func() error { return s.uncut(ctx) })
+}
+
+// uncut takes the fault's rules back.
+func (s site) uncut(ctx context.Context) error {
+	return with(s, Firewall, func(can reference.Firewall) error {
+		return s.onHosts(func(host string) error { return can.Mend(ctx, host, s.p.ID) })
 	})
 }
