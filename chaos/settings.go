@@ -24,6 +24,7 @@ type Settings struct {
 	BitsPerSecond  int64 `json:"bits_per_s,omitempty"`
 	BytesPerSecond int64 `json:"bytes_per_s,omitempty"`
 	MilliCPUs      int   `json:"milli_cpus,omitempty"` // thousandths of a processor
+	MemoryBytes    int64 `json:"memory_bytes,omitempty"`
 	LeaveBytes     int64 `json:"leave_bytes,omitempty"`
 
 	Connections int    `json:"connections,omitempty"`
@@ -211,7 +212,7 @@ func (s Settings) String() string {
 		words string
 	}{
 		{int64(s.LossPPM), "millionths of the packets lost"}, {s.BitsPerSecond, "bit/s"}, {s.BytesPerSecond, "bytes/s written"},
-		{int64(s.MilliCPUs), "thousandths of a processor"}, {s.LeaveBytes, "bytes left free"},
+		{int64(s.MilliCPUs), "thousandths of a processor"}, {s.MemoryBytes, "bytes of memory held"}, {s.LeaveBytes, "bytes left free"},
 		{int64(s.Connections), "connections"}, {int64(s.Rows), "rows"},
 	} {
 		if n.value != 0 {

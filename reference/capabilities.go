@@ -84,8 +84,8 @@ type (
 	}
 
 	// Hog runs a neighbour beside a node's process on its host that writes to the
-	// same disk and syncs, and burns that many thousandths of a processor out of
-	// the node's own share.
+	// same disk and syncs, burns that many thousandths of a processor and holds that
+	// much memory, both out of the node's own share.
 	Hog interface {
 		StartHog(ctx context.Context, node topology.ID, h HogLoad) error
 		StopHog(ctx context.Context, node topology.ID) error
@@ -141,4 +141,5 @@ type Shape struct {
 type HogLoad struct {
 	MilliCPUs      int   // of the node's share
 	BytesPerSecond int64 // written and synced, 0 for none
+	MemoryBytes    int64 // held and read again and again, of the node's share; 0 for none
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
 
@@ -208,9 +209,14 @@ func (b *bench) carrying(label string) []string {
 // quota returns the engine's processor limit of a node, in thousandths.
 func (b *bench) quota(n topology.Node) int64 {
 	b.Helper()
+	return b.limits(n).CPUQuota / 100
+}
+
+func (b *bench) limits(n topology.Node) *container.HostConfig {
+	b.Helper()
 	found, err := b.docker.ContainerInspect(b.ctx, strings.TrimPrefix(b.carrying(engine.LabelNode + "=" + n.Name)[0], "/"), client.ContainerInspectOptions{})
 	b.do(err)
-	return found.Container.HostConfig.CPUQuota / 100
+	return found.Container.HostConfig
 }
 
 func (b *bench) container(n topology.Node) string {
@@ -434,9 +440,39 @@ func (b *bench) hog() {
 	if left := b.onHost(n.Host, "ls -A /mailbench/sql1 | grep mailbench || true"); left != "" {
 		b.Errorf("files are left: %s", left)
 	}
+	b.do(b.cluster.StartHog(b.ctx, n.ID, reference.HogLoad{MemoryBytes: 300 << 20}))
+	if left := b.memory(n); left != 724<<20 {
+		b.Errorf("the node has %d bytes of memory, want 724 MiB", left)
+	}
+	hog := strings.TrimPrefix(b.carrying(label)[0], "/")
+	held := func() int64 {
+		usage, _ := b.cluster.UsageOf(b.ctx, hog)
+		return usage.Memory
+	}
+	for end := time.Now().Add(20 * time.Second); held() < 300<<20 && time.Now().Before(end); {
+		time.Sleep(200 * time.Millisecond)
+	}
+	if held() < 300<<20 {
+		b.Errorf("the neighbour holds %d bytes, want 300 MiB", held())
+	}
+	if err := b.cluster.StartHog(b.ctx, n.ID, reference.HogLoad{MemoryBytes: 950 << 20}); err == nil {
+		b.Error("a neighbour got memory that the node holds")
+	} else {
+		b.Log(err)
+	}
+	b.do(b.other.StopHog(b.ctx, n.ID))
+	if left := b.memory(n); left != 1<<30 || len(b.carrying(label)) > 0 {
+		b.Errorf("the node has %d bytes of memory, want 1 GiB; neighbours: %v", left, b.carrying(label))
+	}
 	if err := b.cluster.StartHog(b.ctx, b.node("data1").ID, reference.HogLoad{BytesPerSecond: 1 << 20}); err == nil {
 		b.Error("a neighbour cannot slow down a disk in memory")
 	}
+}
+
+// memory is a node's limit in bytes.
+func (b *bench) memory(n topology.Node) int64 {
+	b.Helper()
+	return b.limits(n).Memory
 }
 
 func (b *bench) free(host, node string) int64 {
