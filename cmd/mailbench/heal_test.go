@@ -70,6 +70,7 @@ func healCases() []healCase {
 		{kind: chaos.Bandwidth, target: "data1", set: []string{"rate=64kbit/s"}, most: silence},
 		{kind: chaos.HostLatency, target: "data1", set: []string{"delay=50ms"}, most: 2 * time.Second},
 		{kind: chaos.NoisyNeighbour, target: "data2", set: []string{"cpus=0.5"}, most: 2 * time.Second, often: true},
+		{kind: chaos.NoisyNeighbour, target: "data1", set: []string{"cpus=0.3", "memory=1GiB"}, most: 5 * time.Second},
 		{kind: chaos.SlowCPU, target: "sql1", set: []string{"cpus=0.1"}, most: time.Second, often: true},
 		{kind: chaos.SlowDisk, target: "data2", set: []string{"write_rate=4MiB/s"}, most: 2 * time.Second},
 		{kind: chaos.DiskFull, target: "data1", most: 3 * time.Second, disk: true, often: true},
