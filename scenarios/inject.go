@@ -128,13 +128,13 @@ func takeOver(ctx context.Context, docker *client.Client, name string) (_ *clust
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	release, err = lockJournal(info)
+	unlock, err := lockJournal(info)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	defer func() {
 		if err != nil {
-			release()
+			unlock()
 		}
 	}()
 	journal, err := openJournal(info)
@@ -145,7 +145,7 @@ func takeOver(ctx context.Context, docker *client.Client, name string) (_ *clust
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, journal.Close())
 	}
-	return target, journal, release, nil
+	return target, journal, unlock, nil
 }
 
 // kept finds a cluster that outlives its harness.

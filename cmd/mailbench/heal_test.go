@@ -75,6 +75,7 @@ func healCases() []healCase {
 		{kind: chaos.SlowDisk, target: "data2", set: []string{"write_rate=4MiB/s"}, most: 2 * time.Second},
 		{kind: chaos.DiskFull, target: "data1", most: 3 * time.Second, disk: true, often: true},
 		{kind: chaos.MemoryFull, target: "sql1", most: 20 * time.Second},
+		{kind: chaos.MemoryFull, target: "sql2", most: 20 * time.Second},
 		{kind: chaos.ConnectionStorm, target: "sql1", most: 2 * time.Second},
 		{kind: chaos.OpenTransaction, target: "sql1", most: time.Second},
 		{kind: chaos.Kill, target: "data2", most: 10 * time.Second, run: true},
@@ -381,7 +382,7 @@ func (h *healer) killInject(ctx context.Context, c healCase, step string, after 
 	if err := harness.await(ctx, "the step "+step, is(step)); err != nil {
 		return outcome{err: err, refused: harness.refusal()}
 	}
-	return h.killAndHeal(ctx, harness, h.name, h.before, after)
+	return h.killAndHeal(ctx, harness, h.name, h.journal(), h.before, after)
 }
 
 // killRun has a fault made by a run that keeps its cluster, which is removed
@@ -450,11 +451,11 @@ objectives: [{name: all answer, target: 50%}]
 	if err := harness.await(ctx, "the step "+step, func() bool { return reached(journal, 0, step) }); err != nil {
 		return outcome{err: err}
 	}
-	return h.killAndHeal(ctx, harness, name, before, after)
+	return h.killAndHeal(ctx, harness, name, journal, before, after)
 }
 
 // killAndHeal kills a harness and checks all that heal promises.
-func (h *healer) killAndHeal(ctx context.Context, harness *process, name, before string, after time.Duration) (o outcome) {
+func (h *healer) killAndHeal(ctx context.Context, harness *process, name, journal, before string, after time.Duration) (o outcome) {
 	reached := time.Now()
 	if err := pause(ctx, after); err != nil {
 		return outcome{err: err}
@@ -470,16 +471,18 @@ func (h *healer) killAndHeal(ctx context.Context, harness *process, name, before
 	}
 	o.killed = time.Since(reached)
 	harness.end()
+	if len(chaos.OpenFaults(entriesOf(journal))) == 0 {
+		return outcome{err: errDone}
+	}
 	wrong := func(format string, args ...any) { o.err = errors.Join(o.err, fmt.Errorf(format, args...)) }
+	other, err := h.mailbench(ctx, "chaos", "inject", "kill", "sql2", "--name", name)
+	if code := new(exec.ExitError); !errors.As(err, &code) || code.ExitCode() != exitUnhealed {
+		wrong("no fault may be made before the last one is healed: %v: %s", err, other)
+	}
 	began := time.Now()
-	var err error
 	o.said, err = h.mailbench(ctx, "heal", "--name", name)
 	o.took = time.Since(began)
-	switch {
-	case err == nil && strings.Contains(o.said, "no fault is open"):
-		o.err = errDone
-		return o
-	case err != nil, !strings.Contains(o.said, "undone; takes part again"):
+	if err != nil || !strings.Contains(o.said, "undone; takes part again") {
 		wrong("heal: %v: %s; the harness had said: %s", err, o.said, harness.printed())
 	}
 	if o.again, err = h.mailbench(ctx, "heal", "--name", name); err != nil || !strings.Contains(o.again, "no fault is open") {
