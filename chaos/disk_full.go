@@ -16,7 +16,7 @@ import (
 // written to. It then ends with a file system error. Where the target takes DUMP
 // codes a checkpoint is asked for, so that this is now and not in some minutes.
 //
-// Recover frees the disk, and kills and starts a node that was counted as failed.
+// Recover frees the disk, and starts a node that has ended.
 // A node that cannot write what its start needs ends again, which is why the disk
 // is freed first.
 //

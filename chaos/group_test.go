@@ -138,12 +138,12 @@ func TestTurnsOfFaultsBeyondOneKill(t *testing.T) {
 			nil,
 		},
 		{
-			"a paused node that was counted as failed is killed and started",
+			"a paused node that was counted as failed ends when it is thawed, and is started",
 			[]Spec{{Kind: Pause, Target: "data1", At: time.Minute, Hold: 5 * s}},
 			func(*bed) {},
 			[]string{
 				"1m0s f1-pause-data1 injected", "1m25s f1-pause-data1 effective", "1m30s f1-pause-data1 recover",
-				"1m40s f1-pause-data1 recovered", "1m40s f1-pause-data1 redundant",
+				"1m42.2s f1-pause-data1 recovered", "1m42.2s f1-pause-data1 redundant",
 			},
 			nil,
 		},

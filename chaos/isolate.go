@@ -20,8 +20,10 @@ const everyPacket = 1_000_000
 // 2305). A SQL node there is given up after 6 to 7.5 s and connects again by
 // itself; its clients hear nothing and run into their time-outs.
 //
-// Recover mends the network, and kills and starts the data nodes that were
-// counted as failed: they end by themselves, but nobody knows when.
+// Recover mends the network, and starts the data nodes that then end, as those do
+// that the others have counted as failed. One that was silent for less goes on,
+// but has the others drop every connection that it had given up: of SQL nodes, and
+// of the arbitrator. See Settled.
 //
 // Effect: the cluster counts every node of the hosts as failed, or the clients
 // feel it.

@@ -17,8 +17,8 @@ import (
 // nodes are missed, and counted as failed as under Isolate. A plan counts the
 // nodes as lost whatever the share, as chance has the last word.
 //
-// Recover takes the rules away, and kills and starts the data nodes that were
-// counted as failed.
+// Recover takes the rules away, and starts the data nodes that then end, as under
+// Isolate.
 //
 // Effect: a heartbeat of one of the nodes was missed, one is counted as failed,
 // or the clients feel it.

@@ -14,6 +14,11 @@ import (
 // Unshape, ResetLimits, FreeDisk, StopHog), work on a node or host that is dead
 // already, and need no memory of the process that made the fault.
 type (
+	// Liveness says whether a node has processes, whatever the cluster thinks of it.
+	Liveness interface {
+		Runs(ctx context.Context, node topology.ID) (bool, error)
+	}
+
 	// Freezer stops all processes of a node without their notice, as SIGSTOP
 	// does, and lets them go on. Its connections stay open and silent.
 	Freezer interface {

@@ -16,6 +16,8 @@ import (
 	"github.com/moby/moby/client"
 )
 
+var _ reference.Liveness = (*Cluster)(nil)
+
 // pollInterval is how often those who wait ask again. Events usually tell first.
 const pollInterval = 100 * time.Millisecond
 
@@ -303,6 +305,19 @@ func (c *Cluster) containerState(ctx context.Context, id topology.ID) string {
 		return "missing"
 	}
 	return c.stateOf(ctx, container)
+}
+
+// Runs asks the engine whether a node has processes, frozen ones too.
+func (c *Cluster) Runs(ctx context.Context, id topology.ID) (bool, error) {
+	n, container, err := c.container(id)
+	if err != nil {
+		return false, err
+	}
+	inspected, err := c.docker.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
+	if err != nil {
+		return false, fmt.Errorf("ask whether node %s runs: %w", n.Name, err)
+	}
+	return isRunning(string(inspected.Container.State.Status)), nil
 }
 
 // stateOf asks the engine what a container does: "running", "paused", "exited",
