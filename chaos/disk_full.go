@@ -77,6 +77,10 @@ func (f diskFull) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
 
 func (f diskFull) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
+func (f diskFull) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
+
 func (f diskFull) Undo(ctx context.Context) error {
 	return f.takeBack(ctx, func() error {
 		return with(f.site, Disk, func(can reference.Disk) error {

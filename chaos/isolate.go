@@ -69,6 +69,10 @@ func (f isolate) Inject(ctx context.Context) error { return f.cutOff(ctx) }
 
 func (f isolate) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
+func (f isolate) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
+
 func (f isolate) Undo(ctx context.Context) error { return f.mend(ctx) }
 
 // cutOff drops every packet of the fault's hosts.

@@ -94,6 +94,10 @@ func (f *squeezed) AwaitEffect(ctx context.Context) (reference.Evidence, error) 
 
 func (f *squeezed) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
+func (f *squeezed) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
+
 func (f *squeezed) Undo(ctx context.Context) error {
 	return f.takeBack(ctx, func() error { return f.undo(ctx) })
 }

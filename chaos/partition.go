@@ -144,4 +144,8 @@ func (f partition) AwaitEffect(ctx context.Context) (reference.Evidence, error) 
 
 func (f partition) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
+func (f partition) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
+
 func (f partition) Undo(ctx context.Context) error { return f.mend(ctx) }

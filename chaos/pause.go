@@ -59,6 +59,10 @@ func (f pause) Inject(ctx context.Context) error {
 
 func (f pause) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
+func (f pause) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
+
 func (f pause) Undo(ctx context.Context) error {
 	return f.takeBack(ctx, func() error {
 		return with(f.site, Freezer, func(can reference.Freezer) error {

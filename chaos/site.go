@@ -164,6 +164,47 @@ func (s site) takeBack(ctx context.Context, undo func() error) error {
 	return s.restart(ctx, nodes, failed)
 }
 
+// awaitMended waits until nodes that could not hear each other do so again: the
+// management server alone does not tell. TCP sends again what was lost at 0.2 s
+// times a power of two, so that connections stay silent for as long again as the
+// fault lasted, and data nodes that miss heartbeats meanwhile count each other as
+// failed: one of them ends.
+func (s site) awaitMended(ctx context.Context) (reference.Evidence, error) {
+	mended := func(ctx context.Context) (reference.Evidence, error) {
+		if up, err := s.all(ctx, s.touched(), s.target.AwaitUp); err != nil {
+			return up, err
+		}
+		return s.AwaitRedundant(ctx)
+	}
+	can, ok := s.target.(reference.Liveness)
+	if !ok {
+		return mended(ctx)
+	}
+	waiting, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for waiting.Err() == nil {
+			for _, n := range s.touched() {
+				if runs, err := can.Runs(waiting, n.ID); err == nil && !runs {
+					stop(fmt.Errorf("%s %w", n.Name, ErrEnded))
+				}
+			}
+			_ = sleepUntil(waiting, time.Now().Add(livePoll)) // its end is seen above
+		}
+	})
+	defer looking.Wait()
+	defer stop(nil)
+	e, err := mended(waiting)
+	if cause := context.Cause(waiting); err != nil && ctx.Err() == nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return e, err
+}
+
+// livePoll is how often a node is looked at that may end.
+const livePoll = time.Second
+
 // hosts are those of the nodes that the fault is made on.
 func (s site) hosts() []string { return hostsOf(s.p.Nodes) }
 
