@@ -82,7 +82,7 @@ differential: image programs ## a long differential test of greylisting: REQUEST
 ONLY ?= .
 
 .PHONY: heal-matrix
-heal-matrix: image ## kill the harness at every step of every fault, and heal: the cases without a row. ONLY=regexp SEED=1
+heal-matrix: image ## kill the harness at every step of every fault, and heal: the cases without a row of the seed. ONLY=regexp SEED=1
 	$(GO) test -count=1 -v -run 'TestHealMatrix$$' -timeout 240m ./cmd/mailbench \
 	    -heal.matrix -heal.only '$(ONLY)' -heal.seed $(if $(filter file,$(origin SEED)),1,$(SEED))
 	$(GO) test -count=1 -run HealMatrix ./cmd/mailbench -update

@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	matrixOn   = flag.Bool("heal.matrix", false, "go through all of the heal matrix that has no row yet")
+	matrixOn   = flag.Bool("heal.matrix", false, "go through all of the heal matrix that has no row of the seed yet")
 	matrixName = flag.String("heal.name", "heal-matrix", "the cluster of the heal matrix")
 	matrixOnly = flag.String("heal.only", "", "the cases of the heal matrix that this matches: KIND TARGET STEP")
 	matrixSeed = flag.Uint64("heal.seed", 1, "what draws when the harness is killed")
@@ -141,12 +141,12 @@ func readHealRows(t *testing.T) []healRow {
 	return rows
 }
 
-// due says whether a case has no row yet, or none but failures.
-func due(c matrixCase, rows []healRow) bool {
-	return !slices.ContainsFunc(rows, func(r healRow) bool { return c.is(r) && r.Verdict != notRestored })
+// due says whether a case has no row of a seed yet, or none but failures.
+func due(c matrixCase, rows []healRow, seed uint64) bool {
+	return !slices.ContainsFunc(rows, func(r healRow) bool { return c.is(r) && r.Seed == seed && r.Verdict != notRestored })
 }
 
-// TestHealMatrix goes through the cases that have no row, on a cluster of its own
+// TestHealMatrix goes through the cases that have no row of the seed, on a cluster of its own
 // that others may run beside, and writes a row for each. A case that failed keeps
 // its row, and is tried again the next time.
 func TestHealMatrix(t *testing.T) {
@@ -171,7 +171,7 @@ func TestHealMatrix(t *testing.T) {
 	running, bounded := false, false
 	for _, c := range matrix(t) {
 		// Another process may be at the rest of the matrix.
-		if !only.MatchString(c.String()) || !due(c, readHealRows(t)) {
+		if !only.MatchString(c.String()) || !due(c, readHealRows(t), *matrixSeed) {
 			continue
 		}
 		t.Run(c.String(), func(t *testing.T) {
@@ -282,8 +282,9 @@ func TestFaultsPageHoldsTheHealMatrix(t *testing.T) {
 // healSummary counts the rows by kind.
 func healSummary(cases []matrixCase, rows []healRow) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n| kind | on | cases | %s | %s | no row yet | failed before | heal took, median | at most |\n|---|---|---|---|---|---|---|---|---|\n", restored, needsPerson)
-	var all, missing, failures int
+	fmt.Fprintf(&b, "\n| kind | on | cases | without a row | kills | %s | %s | %s | heal took, median | at most |\n|---|---|---|---|---|---|---|---|---|---|\n",
+		restored, needsPerson, notRestored)
+	var all, missing, kills, failures int
 	for _, d := range chaos.Catalogue() {
 		var on []string
 		var took []int64
@@ -301,7 +302,7 @@ func healSummary(cases []matrixCase, rows []healRow) string {
 			if !slices.Contains(on, where) {
 				on = append(on, where)
 			}
-			if due(c, rows) {
+			if !slices.ContainsFunc(rows, c.is) {
 				left++
 			}
 			for _, r := range rows {
@@ -319,9 +320,9 @@ func healSummary(cases []matrixCase, rows []healRow) string {
 				}
 			}
 		}
-		all, missing, failures = all+n, missing+left, failures+failed
+		all, missing, kills, failures = all+n, missing+left, kills+good+person+failed, failures+failed
 		if why != "" {
-			fmt.Fprintf(&b, "| `%s` | %s | %d | %s | | | | | |\n", d.Kind, strings.Join(on, ", "), n, why)
+			fmt.Fprintf(&b, "| `%s` | %s | %d | %s | | | | | | |\n", d.Kind, strings.Join(on, ", "), n, why)
 			continue
 		}
 		median, most := "", ""
@@ -329,9 +330,15 @@ func healSummary(cases []matrixCase, rows []healRow) string {
 			slices.Sort(took)
 			median, most = seconds(took[(len(took)-1)/2]), seconds(took[len(took)-1])
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %d | %d | %d | %d | %d | %s | %s |\n", d.Kind, strings.Join(on, ", "), n, good, person, left, failed, median, most)
+		fmt.Fprintf(&b, "| `%s` | %s | %d | %d | %d | %d | %d | %d | %s | %s |\n",
+			d.Kind, strings.Join(on, ", "), n, left, good+person+failed, good, person, failed, median, most)
 	}
-	fmt.Fprintf(&b, "\n%d cases, of which %d have no row yet; %d rows are of cases that failed when they were first tried.\n", all, missing, failures)
+	fmt.Fprintf(&b, "\n%d kills in %d cases; %d cases have no row. %d rows are of failures, and say why", kills, all, missing, failures)
+	if open := unmended(cases, rows); len(open) > 0 {
+		fmt.Fprintf(&b, "; still failing: %s.\n", strings.Join(open, ", "))
+	} else {
+		b.WriteString("; the last row of every case is of none.\n")
+	}
 	for _, r := range rows {
 		if r.Verdict == cannotBe {
 			fmt.Fprintf(&b, "\n`%s`, %s: %s\n", r.Kind, r.Verdict, strings.Join(lines(r.Why), " "))
@@ -339,6 +346,22 @@ func healSummary(cases []matrixCase, rows []healRow) string {
 	}
 	b.WriteByte('\n')
 	return b.String()
+}
+
+// unmended are the cases whose last row is a failure.
+func unmended(cases []matrixCase, rows []healRow) (open []string) {
+	for _, c := range cases {
+		last := ""
+		for _, r := range rows {
+			if c.is(r) {
+				last = r.Verdict
+			}
+		}
+		if last == notRestored {
+			open = append(open, c.String())
+		}
+	}
+	return open
 }
 
 func seconds(ms int64) string { return fmt.Sprintf("%d.%d s", ms/1000, ms%1000/100) }
