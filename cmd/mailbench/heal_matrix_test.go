@@ -43,6 +43,7 @@ const (
 	needsPerson = "needs a person"
 	notRestored = "not restored" // and did not say so
 	cannotBe    = "not to be made here"
+	tooQuick    = "over before the kill" // ten times: what was to be killed takes milliseconds
 )
 
 // healRow is a line of results/faults/heal.jsonl: one case, once.
@@ -202,6 +203,8 @@ func TestHealMatrix(t *testing.T) {
 				r.Verdict, r.Why = cannotBe, o.refused
 			case o.err == nil:
 				r.Verdict = restored
+			case errors.Is(o.err, errDone):
+				r.Verdict = tooQuick
 			case strings.Contains(o.said, chaos.ErrNeedsPerson.Error()):
 				r.Verdict = needsPerson
 			default:
@@ -314,6 +317,7 @@ func healSummary(cases []matrixCase, rows []healRow) string {
 					person++
 				case r.Verdict == cannotBe:
 					why = cannotBe
+				case r.Verdict == tooQuick:
 				default:
 					good++
 					took = append(took, r.HealMS)
@@ -340,7 +344,10 @@ func healSummary(cases []matrixCase, rows []healRow) string {
 		b.WriteString("; the last row of every case is of none.\n")
 	}
 	for _, r := range rows {
-		if r.Verdict == cannotBe {
+		switch r.Verdict {
+		case tooQuick:
+			fmt.Fprintf(&b, "\n`%s` on `%s`, step `%s`: %s.\n", r.Kind, r.Target, r.Step, tooQuick)
+		case cannotBe:
 			fmt.Fprintf(&b, "\n`%s`, %s: %s\n", r.Kind, r.Verdict, strings.Join(lines(r.Why), " "))
 		}
 	}
