@@ -87,6 +87,11 @@ heal-matrix: image ## kill the harness at every step of every fault, and heal: t
 	    -heal.matrix -heal.only '$(ONLY)' -heal.seed $(if $(filter file,$(origin SEED)),1,$(SEED))
 	$(GO) test -count=1 -run HealMatrix ./cmd/mailbench -update
 
+.PHONY: fault-table
+fault-table: image ## go on with the table of docs/faults.md: some two hours in all
+	@$(BIN) chaos table scenarios/faulttable/*.yaml --rows results/faults/table.jsonl
+	@$(GO) test ./scenarios -run TestFaultTableInDocs -update
+
 .PHONY: clean
 clean: ## remove what was compiled, and what crashed runs left in the engine
 	-@test -x $(BIN) && $(BIN) heal

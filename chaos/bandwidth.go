@@ -72,7 +72,7 @@ func (f *shaped) Check(ctx context.Context) error {
 	}
 	return with(f.site, Shaper, func(can reference.Shaper) error {
 		if err := can.CheckShape(ctx, f.shape); err != nil {
-			return nearest(f.d, f.target, f.links, err)
+			return f.nearest(err)
 		}
 		return nil
 	})

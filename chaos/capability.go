@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/mailbench/mailbench/reference"
 )
@@ -14,6 +13,7 @@ type Capability string
 // The capabilities. ClientLinks is the harness's own: connections of clients
 // that go through Links.
 const (
+	Killer      Capability = "Killer"
 	Freezer     Capability = "Freezer"
 	Stopper     Capability = "Stopper"
 	Restarter   Capability = "Restarter"
@@ -32,6 +32,8 @@ const (
 // words say what a target with the capability can do.
 func (c Capability) words() string {
 	switch c {
+	case Killer:
+		return "kill a node's process"
 	case Freezer:
 		return "freeze a node"
 	case Stopper:
@@ -67,6 +69,8 @@ func (c Capability) words() string {
 func (c Capability) offered(target Target, links *Links) bool {
 	var ok bool
 	switch c {
+	case Killer:
+		_, ok = target.(reference.Killer)
 	case Freezer:
 		_, ok = target.(reference.Freezer)
 	case Stopper:
@@ -97,32 +101,49 @@ func (c Capability) offered(target Target, links *Links) bool {
 	return ok
 }
 
-// missing says which capability a fault lacks, and which kind is nearest to it
-// of those that lack none; nil if it lacks nothing.
-func missing(d Description, target Target, links *Links) error {
-	lacks := func(c Capability) bool { return !c.offered(target, links) }
-	i := slices.IndexFunc(d.Needs, lacks)
-	if i < 0 {
-		return nil
+// lacks says which capability a kind lacks for the fault's nodes, and why it is of
+// no use on one of them; nil if it lacks nothing.
+func (s site) lacks(d Description) error {
+	choosy, _ := s.target.(reference.Choosy)
+	for _, c := range d.Needs {
+		if !c.offered(s.target, s.links) {
+			return fmt.Errorf("%s needs a target that can %s (%s), and this one cannot", d.Kind, c.words(), c)
+		}
+		for _, n := range s.p.Nodes {
+			if choosy == nil {
+				break
+			}
+			if err := choosy.CheckNode(string(c), n.ID); err != nil {
+				return fmt.Errorf("%s of %s needs %s: %w", d.Kind, n.Name, c, err)
+			}
+		}
 	}
-	return nearest(d, target, links, fmt.Errorf("%s needs a target that can %s (%s), and this one cannot", d.Kind, d.Needs[i].words(), d.Needs[i]))
+	return nil
 }
 
-// nearest adds to err which kind is nearest to d that the target has the
-// capabilities for.
-func nearest(d Description, target Target, links *Links, err error) error {
-	lacks := func(c Capability) bool { return !c.offered(target, links) }
-	tried := map[Kind]bool{d.Kind: true}
-	for next := d.Nearest; next != "" && !tried[next]; {
+// missing says which capability a fault lacks, and which kind is nearest to it
+// of those that lack none; nil if it lacks nothing.
+func (s site) missing() error {
+	if err := s.lacks(s.d); err != nil {
+		return s.nearest(err)
+	}
+	return nil
+}
+
+// nearest adds to err which kind is nearest to the fault's of those that lack
+// nothing.
+func (s site) nearest(err error) error {
+	tried := map[Kind]bool{s.d.Kind: true}
+	for next := s.d.Nearest; next != "" && !tried[next]; {
 		tried[next] = true
 		other, unknown := describe(next)
 		if unknown != nil {
 			break
 		}
-		if !slices.ContainsFunc(other.Needs, lacks) {
+		if s.lacks(other) == nil {
 			return fmt.Errorf("%w; the nearest fault is %s: %s", err, other.Kind, other.Summary)
 		}
 		next = other.Nearest
 	}
-	return fmt.Errorf("%w; no other fault is near", err)
+	return fmt.Errorf("%w; no other fault is near but %s, which runs what you write", err, Command)
 }

@@ -51,6 +51,7 @@ func TestKindsHaveExactlyTheirOwnSettings(t *testing.T) {
 	everything := Settings{
 		Peers: []string{"host:cyrus2"}, Direction: reference.Incoming, Clients: []string{"mta1"}, Delay: time.Second, LossPPM: 1,
 		BitsPerSecond: 1_000_000, BytesPerSecond: 1_000_000, MilliCPUs: 100, MemoryBytes: 1 << 20, LeaveBytes: 1, Connections: 1, Rows: 1, Table: "a.b", Phase: 1,
+		Inject: []string{"a"}, Recover: []string{"b", "c d"}, Effect: []string{"/e"}, Redundant: []string{"f"}, Limit: time.Second,
 	}
 	if v := reflect.ValueOf(everything); true {
 		for i := range v.NumField() {
@@ -122,6 +123,11 @@ func TestSettingsHaveRanges(t *testing.T) {
 		{Bandwidth, Settings{BitsPerSecond: -1}, "faults[0].bits_per_s: is out of range"},
 		{OpenTransaction, Settings{Table: "greylist; DROP TABLE x"}, "faults[0].table: is out of range"},
 		{Kill, Settings{Delay: time.Second}, "faults[0].delay: is set, but kill has no settings"},
+		{Command, Settings{Inject: []string{"./cut"}, Recover: []string{"x"}}, "faults[0].inject: is out of range, must be 1 to 64 words, the first an absolute path or a program of PATH"},
+		{Command, Settings{Inject: []string{"x", "a\x00b"}, Recover: []string{"x"}}, "faults[0].inject: is out of range"},
+		{Command, Settings{Inject: []string{"x"}, Recover: []string{""}}, "faults[0].recover: is out of range"},
+		{Command, Settings{Inject: []string{"x"}}, "faults[0].recover: is not set, but command needs it: the one that takes it back"},
+		{Command, Settings{Inject: []string{"x"}, Recover: []string{"x"}, Limit: time.Hour}, "faults[0].limit: is out of range, must be 1s to 1m0s"},
 		{SlowDisk, Settings{BytesPerSecond: 5000, MilliCPUs: 10}, "faults[0].milli_cpus: is set, but slow-disk has only bytes_per_s"},
 	} {
 		spec := specOf(row.kind)
@@ -133,12 +139,30 @@ func TestSettingsHaveRanges(t *testing.T) {
 }
 
 // bare is a target that can do no more than it must.
-type bare struct{ Target }
+type bare struct {
+	Target
+	reference.Killer
+}
 
 // walled is one with a firewall that does not work.
 type walled struct {
 	Target
 	reference.Firewall
+	reference.Killer
+}
+
+// choosy is one that can do little, and not to every node.
+type choosy struct {
+	Target
+	reference.Crasher
+	reference.Stopper
+}
+
+func (choosy) CheckNode(capability string, id topology.ID) error {
+	if capability == string(Crasher) && id == 3 {
+		return errors.New("data2 is somebody's favourite")
+	}
+	return nil
 }
 
 func (walled) CheckFirewall(context.Context) error { return errors.New("the image has no iptables") }
@@ -153,14 +177,17 @@ func TestAMissingCapabilityIsNamedWithTheNearestKind(t *testing.T) {
 		kind     Kind
 		want     string // part of the error, "" for none
 	}{
-		{"kill needs nothing", bare{engine}, nil, Kill, ""},
-		{"a capability is named with what it is for", bare{engine}, nil, Pause, "pause needs a target that can freeze a node (Freezer), and this one cannot; the nearest fault is kill: SIGKILL"},
-		{"what is nearest but lacking too is passed over", bare{engine}, nil, Isolate, "the nearest fault is kill"},
-		{"latency needs no target, but clients' links", bare{engine}, &Links{}, Latency, ""},
+		{"a target that can kill needs no more for it", bare{engine, engine}, nil, Kill, ""},
+		{"a capability is named with what it is for", bare{engine, engine}, nil, Pause, "pause needs a target that can freeze a node (Freezer), and this one cannot; the nearest fault is kill: SIGKILL"},
+		{"what is nearest but lacking too is passed over", bare{engine, engine}, nil, Isolate, "the nearest fault is kill"},
+		{"latency needs no target, but clients' links", bare{engine, engine}, &Links{}, Latency, ""},
 		{"and without them nothing is near", engine, nil, Latency, "no other fault is near"},
-		{"where netem lacks, clients can be slowed", bare{engine}, &Links{}, HostLatency, "the nearest fault is latency"},
-		{"what does not work is said with what is near", walled{engine, engine}, nil, Isolate, "the image has no iptables; the nearest fault is kill"},
+		{"where netem lacks, clients can be slowed", bare{engine, engine}, &Links{}, HostLatency, "the nearest fault is latency"},
+		{"what does not work is said with what is near", walled{engine, engine, engine}, nil, Isolate, "the image has no iptables; the nearest fault is kill"},
 		{"a target that can do all", engine, &Links{}, Isolate, ""},
+		{"who cannot kill may be able to crash", choosy{engine, engine, engine}, nil, Kill, "kill needs a target that can kill a node's process (Killer), and this one cannot; the nearest fault is crash: the data node's worker"},
+		{"a capability may not reach every node", choosy{engine, engine, engine}, nil, Crash, "crash of data2 needs Crasher: data2 is somebody's favourite; no other fault is near but command"},
+		{"where a restart in place cannot be, a stop can", choosy{engine, engine, engine}, nil, RollingRestart, "(Restarter), and this one cannot; the nearest fault is stop"},
 	} {
 		plan, err := NewPlan(1, []Spec{specOf(row.kind)}, Ground{Topology: layout, Duration: time.Hour})
 		if err != nil {
@@ -176,14 +203,14 @@ func TestAMissingCapabilityIsNamedWithTheNearestKind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := CheckPlan(t.Context(), plan, layout, Builder(bare{engine}, nil)); (err == nil) != (len(d.Needs) == 0) {
-			t.Errorf("%s needs %v of a target that can do nothing: %v", d.Kind, d.Needs, err)
+		if err := CheckPlan(t.Context(), plan, layout, Builder(bare{engine, engine}, nil)); (err == nil) != !slices.ContainsFunc(d.Needs, func(c Capability) bool { return c != Killer }) {
+			t.Errorf("%s needs %v of a target that can only kill: %v", d.Kind, d.Needs, err)
 		}
 		if err := CheckPlan(t.Context(), plan, layout, Builder(engine, &Links{})); err != nil {
 			t.Errorf("%s on a target that can do all: %v", d.Kind, err)
 		}
 		// Another process may heal with a target that lacks what the fault needs.
-		fault, err := Builder(bare{engine}, nil)(plan.Steps[0])
+		fault, err := Builder(bare{engine, engine}, nil)(plan.Steps[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -55,7 +55,7 @@ func (f diskFull) Check(ctx context.Context) error {
 			failures = append(failures, can.CheckDisk(ctx, n.ID))
 		}
 		if err := errors.Join(failures...); err != nil {
-			return nearest(f.d, f.target, f.links, err)
+			return f.nearest(err)
 		}
 		return nil
 	})

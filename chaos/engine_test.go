@@ -559,8 +559,46 @@ func specOf(k Kind) Spec {
 		s.Settings.MilliCPUs = 500
 	case SlowDisk:
 		s.Settings.BytesPerSecond = 1_000_000
+	case Command:
+		s.Settings.Inject, s.Settings.Recover = []string{"/bin/true", "port", "down"}, []string{"/bin/true", "port", "up"}
+		s.Settings.Redundant = []string{"/bin/true"}
 	}
 	return s
+}
+
+// builder is Builder's, but that programs are the engine's.
+func (e *engine) builder(links *Links) func(Planned) (Fault, error) {
+	build := Builder(e, links)
+	return func(p Planned) (Fault, error) {
+		f, err := build(p)
+		if c, ok := f.(*command); ok {
+			c.programs = enginePrograms{e}
+		}
+		return f, err
+	}
+}
+
+// enginePrograms stop and start nodes, as a script would that an administrator has.
+type enginePrograms struct{ *engine }
+
+func (enginePrograms) find(string) error { return nil }
+
+func (e enginePrograms) run(ctx context.Context, argv, environment []string) (string, error) {
+	var id topology.ID
+	for _, variable := range environment {
+		if n, ok := strings.CutPrefix(variable, "MAILBENCH_NODE_ID="); ok {
+			_, _ = fmt.Sscan(n, &id)
+		}
+	}
+	act := (*engineNode).start
+	switch argv[len(argv)-1] {
+	case "down":
+		act = (*engineNode).stop
+	case "up":
+	default:
+		return "", e.do(ctx, "program", func() error { return nil })
+	}
+	return "", e.onNode(ctx, "program "+argv[len(argv)-1], id, act)
 }
 
 // bed is a fake cluster with a plan of faults, a journal, and clients that use
@@ -585,7 +623,7 @@ func newBed(t *testing.T, specs ...Spec) *bed {
 	links := &Links{}
 	journal, path := journalIn(t)
 	b.path = path
-	build := Builder(b.engine, links)
+	build := b.engine.builder(links)
 	b.Runner = &Runner{
 		Plan: plan, Sink: b.sink, Journal: journal, Anchor: time.Now(), Resolve: Resolver(b.engine),
 		Faults: func(p Planned) (Fault, error) {

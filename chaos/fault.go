@@ -130,6 +130,7 @@ func Catalogue() []Description {
 		describeLatency(), describeLinkCut(),
 		describeNoisyNeighbour(), describeSlowCPU(), describeSlowDisk(), describeDiskFull(),
 		describeMemoryFull(), describeConnectionStorm(), describeOpenTransaction(),
+		describeCommand(),
 	}
 }
 

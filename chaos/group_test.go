@@ -80,7 +80,7 @@ func TestTurnsOfFaultsBeyondOneKill(t *testing.T) {
 		{
 			"a group that lacks a capability is passed over as a whole",
 			pair(func(_, second *Spec) { second.Kind = Pause }),
-			func(b *bed) { b.Faults = Builder(bare{b.engine}, nil) },
+			func(b *bed) { b.Faults = Builder(bare{b.engine, b.engine}, nil) },
 			[]string{"1m0s f1-kill-mgm1 failed injected", "1m0s f2-pause-data1 failed injected"},
 			nil,
 		},

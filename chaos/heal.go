@@ -85,3 +85,38 @@ func Heal(ctx context.Context, entries []Entry, faults func(Planned) (Fault, err
 	}
 	return done, errors.Join(append(failed, journalErr)...)
 }
+
+// HealOutside undoes, of the faults that the journal's entries leave open, those
+// that programs have made outside of the cluster, the last one first: what is left
+// to heal when the cluster is gone with all its nodes. It is idempotent. The error
+// wraps ErrUnhealed if a fault may still be there. Journal may be nil.
+func HealOutside(ctx context.Context, entries []Entry, journal StepJournal) ([]Planned, error) {
+	var (
+		undone   []Planned
+		failures []error
+		note     = func(p Planned, step string) {
+			if journal != nil {
+				failures = append(failures, journal.Append(p, step))
+			}
+		}
+	)
+	open := OpenFaults(entries)
+	slices.Reverse(open)
+	for _, p := range open {
+		if p.Kind != Command {
+			continue
+		}
+		note(p, JournalUndo)
+		fault, err := Builder(nil, nil)(p)
+		if err == nil {
+			err = fault.Undo(ctx)
+		}
+		if err != nil {
+			failures = append(failures, fmt.Errorf("fault %s on %s: %w: %w", p.ID, p.Names(), ErrUnhealed, err))
+			continue
+		}
+		note(p, JournalHealed)
+		undone = append(undone, p)
+	}
+	return undone, errors.Join(failures...)
+}

@@ -26,7 +26,7 @@ func describeInitial() Description {
 		Summary: "SIGKILL of a data node, its disk emptied, and an initial start",
 		Source:  "MySQL manual, \"ndbmtd\", --initial; NdbcntrMain.cpp, start types",
 		Roles:   onData(),
-		Needs:   []Capability{Emptier},
+		Needs:   []Capability{Killer, Emptier},
 		Nearest: Kill,
 		Expect: func(t topology.Topology, p Planned) string {
 			return "noticed within milliseconds; " + expectLoss(t, p.Nodes) + "; the start copies all data from the peer"
@@ -50,7 +50,7 @@ func (f initial) Inject(ctx context.Context) error {
 		return err
 	}
 	return f.onNodes(func(id topology.ID) error {
-		if err := f.target.Kill(ctx, id); err != nil {
+		if err := f.kill(ctx, id); err != nil {
 			return err
 		}
 		return can.EmptyDisk(ctx, id)

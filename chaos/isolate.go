@@ -59,7 +59,7 @@ func (s site) checkFirewall(ctx context.Context) error {
 	}
 	return with(s, Firewall, func(can reference.Firewall) error {
 		if err := can.CheckFirewall(ctx); err != nil {
-			return nearest(s.d, s.target, s.links, err)
+			return s.nearest(err)
 		}
 		return nil
 	})

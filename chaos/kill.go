@@ -46,6 +46,8 @@ func describeKill() Description {
 		Summary: "SIGKILL, and a start from the node's own disk",
 		Source:  "Dbdih::execCHECKNODEGROUPSREQ, Qmgr::execDISCONNECT_REP; MySQL manual, \"Defining NDB Cluster Data Nodes\", Arbitration",
 		Roles:   onAny(),
+		Needs:   []Capability{Killer},
+		Nearest: Crash,
 		Felt:    true,
 		Expect: func(t topology.Topology, p Planned) string {
 			return "noticed within milliseconds; " + expectLoss(t, p.Nodes)
@@ -59,5 +61,5 @@ func describeKill() Description {
 type kill struct{ site }
 
 func (k kill) Inject(ctx context.Context) error {
-	return k.act(k.p.Nodes, func(n topology.Node) error { return k.target.Kill(ctx, n.ID) })
+	return k.act(k.p.Nodes, func(n topology.Node) error { return k.kill(ctx, n.ID) })
 }

@@ -30,7 +30,7 @@ func describeKillInCheckpoint() Description {
 		Summary: "SIGKILL of a data node in a local checkpoint, and a start from its own disk",
 		Source:  "NdbRestarts.cpp, RestartNodeDuringLCP; signaldata/DumpStateOrd.hpp, 7099",
 		Roles:   onData(),
-		Needs:   []Capability{Observer},
+		Needs:   []Capability{Killer, Observer},
 		Nearest: Kill,
 		Expect: func(t topology.Topology, p Planned) string {
 			return "noticed within milliseconds; " + expectLoss(t, p.Nodes) + "; it starts from the checkpoint before, with more redo log to read"
@@ -70,7 +70,7 @@ func (f *killInCheckpoint) Stages() []Stage {
 			return observer.AwaitEvent(ctx, f.asked, func(e reference.ClusterEvent) bool { return e.Name == "LocalCheckpointStarted" })
 		},
 		Act: func(ctx context.Context) error {
-			return f.onNodes(func(id topology.ID) error { return f.target.Kill(ctx, id) })
+			return f.onNodes(func(id topology.ID) error { return f.kill(ctx, id) })
 		},
 	}}
 }

@@ -33,7 +33,7 @@ func describeKillInRestart() Description {
 		Settings: []Setting{
 			number("phase", "the start phase after which it is killed again", "", 1, 8, 4, func(s *Settings) *int { return &s.Phase }),
 		},
-		Needs:   []Capability{Observer},
+		Needs:   []Capability{Killer, Observer},
 		Nearest: Kill,
 		Expect: func(t topology.Topology, p Planned) string {
 			return fmt.Sprintf("noticed within milliseconds; %s; the second death, after start phase %d, costs the survivors nothing", expectLoss(t, p.Nodes), p.Settings.Phase)
@@ -49,7 +49,7 @@ type killInRestart struct {
 }
 
 func (f *killInRestart) Inject(ctx context.Context) error {
-	return f.onNodes(func(id topology.ID) error { return f.target.Kill(ctx, id) })
+	return f.onNodes(func(id topology.ID) error { return f.kill(ctx, id) })
 }
 
 func (f *killInRestart) Stages() []Stage {
@@ -74,7 +74,7 @@ func (f *killInRestart) Stages() []Stage {
 				})
 			},
 			Act: func(ctx context.Context) error {
-				return f.onNodes(func(id topology.ID) error { return f.target.Kill(ctx, id) })
+				return f.onNodes(func(id topology.ID) error { return f.kill(ctx, id) })
 			},
 		},
 	}

@@ -55,7 +55,7 @@ type linked struct {
 
 func (f linked) Inject(context.Context) error {
 	if f.links == nil {
-		return missing(f.d, f.target, nil)
+		return f.missing()
 	}
 	f.links.set(f.p.ID, newLinkFault(f.p.Settings.Clients, f.p.Nodes, f.p.Settings.Delay, f.cut))
 	return nil

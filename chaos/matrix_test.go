@@ -77,7 +77,7 @@ func (b *bed) healed(t *testing.T, where string) {
 	if open == 0 {
 		b.same(t, where+", no fault in the journal")
 	}
-	faults := Builder(b.engine, nil)
+	faults := b.engine.builder(nil)
 	for _, round := range []struct {
 		name    string
 		entries []Entry

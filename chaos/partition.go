@@ -95,12 +95,21 @@ func nodesOn(t topology.Topology, hosts []string) []topology.Node {
 	return nodes
 }
 
-// losesPartition says which side may be lost: either, or, where a host is cut
-// off from others of its own side, all nodes but those of any one host.
+// losesPartition says which side may be lost: either, or the one without a data
+// node if there is one, as data nodes that keep each other do not miss anybody
+// else; or, where a host is cut off from others of its own side, all nodes but
+// those of any one host.
 func losesPartition(t topology.Topology, p Planned) [][]topology.Node {
 	own, peers := hostsOf(p.Nodes), p.Settings.Peers
 	if !slices.ContainsFunc(own, func(host string) bool { return slices.Contains(peers, host) }) {
-		return [][]topology.Node{p.Nodes, nodesOn(t, peers)}
+		others := nodesOn(t, peers)
+		switch {
+		case !slices.ContainsFunc(p.Nodes, isData):
+			return [][]topology.Node{p.Nodes}
+		case !slices.ContainsFunc(others, isData):
+			return [][]topology.Node{others}
+		}
+		return [][]topology.Node{p.Nodes, others}
 	}
 	var ways [][]topology.Node
 	all := append(slices.Clone(own), peers...)
@@ -111,6 +120,8 @@ func losesPartition(t topology.Topology, p Planned) [][]topology.Node {
 	}
 	return ways
 }
+
+func isData(n topology.Node) bool { return n.Role == topology.Data }
 
 type partition struct{ site }
 

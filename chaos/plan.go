@@ -82,6 +82,7 @@ type Spec struct {
 // Planned is one fault of a plan.
 type Planned struct {
 	ID   string // unique in its plan, such as "f1-kill-data1"
+	Spec int    // index of the spec that asked for it
 	Kind Kind
 	// Nodes has at least one node, in the order of the topology. While Dynamic is
 	// set it has all nodes of which one will be taken.
@@ -340,7 +341,7 @@ func draft(seed uint64, group []candidate, k, turn, turns int, t topology.Topolo
 		}
 	}
 	for i, c := range group {
-		p := Planned{ID: c.label, Kind: c.Kind, Settings: c.Settings, Hold: c.Hold, During: i > 0, Nodes: c.nodes}
+		p := Planned{ID: c.label, Spec: c.index, Kind: c.Kind, Settings: c.Settings, Hold: c.Hold, During: i > 0, Nodes: c.nodes}
 		p.Gap = draw(seed, c.index, k*turns+turn, c.Jitter)
 		if i > 0 {
 			p.Gap += c.At
@@ -377,7 +378,7 @@ func draft(seed uint64, group []candidate, k, turn, turns int, t topology.Topolo
 }
 
 func truncated(s Spec) Spec {
-	for _, d := range []*time.Duration{&s.At, &s.Hold, &s.Every, &s.Jitter, &s.Settle, &s.Settings.Delay} {
+	for _, d := range []*time.Duration{&s.At, &s.Hold, &s.Every, &s.Jitter, &s.Settle, &s.Settings.Delay, &s.Settings.Limit} {
 		*d = d.Truncate(time.Microsecond)
 	}
 	return s

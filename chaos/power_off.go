@@ -25,7 +25,7 @@ func describePowerOff() Description {
 		Source:  "QmgrMain.cpp, checkHeartbeat; MySQL manual, HeartbeatIntervalDbDb, Arbitration",
 		Roles:   onAny(),
 		Hosts:   true,
-		Needs:   []Capability{Firewall},
+		Needs:   []Capability{Killer, Firewall},
 		Nearest: Kill,
 		Felt:    true,
 		Expect: func(t topology.Topology, p Planned) string {
@@ -44,7 +44,7 @@ func (f powerOff) Inject(ctx context.Context) error {
 	if err := f.cutOff(ctx); err != nil {
 		return err
 	}
-	return f.onNodes(func(id topology.ID) error { return f.target.Kill(ctx, id) })
+	return f.onNodes(func(id topology.ID) error { return f.kill(ctx, id) })
 }
 
 func (f powerOff) Recover(ctx context.Context) error { return f.Undo(ctx) }

@@ -31,6 +31,13 @@ type Settings struct {
 	Rows        int    `json:"rows,omitempty"`
 	Table       string `json:"table,omitempty"` // DATABASE.TABLE
 	Phase       int    `json:"phase,omitempty"` // a start phase of a data node
+
+	// Programs with their arguments, run by no shell.
+	Inject    []string      `json:"inject,omitempty"`
+	Recover   []string      `json:"recover,omitempty"`
+	Effect    []string      `json:"effect,omitempty"`
+	Redundant []string      `json:"redundant,omitempty"`
+	Limit     time.Duration `json:"-"` // limit_us: how long each may run
 }
 
 type (
@@ -39,12 +46,13 @@ type (
 	settingsLine struct {
 		plainSettings
 		DelayUS int64 `json:"delay_us,omitempty"`
+		LimitUS int64 `json:"limit_us,omitempty"`
 	}
 )
 
 // MarshalJSON writes what is set.
 func (s Settings) MarshalJSON() ([]byte, error) {
-	return json.Marshal(settingsLine{plainSettings(s), s.Delay.Microseconds()})
+	return json.Marshal(settingsLine{plainSettings(s), s.Delay.Microseconds(), s.Limit.Microseconds()})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -54,7 +62,7 @@ func (s *Settings) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	*s = Settings(l.plainSettings)
-	s.Delay = time.Duration(l.DelayUS) * time.Microsecond
+	s.Delay, s.Limit = time.Duration(l.DelayUS)*time.Microsecond, time.Duration(l.LimitUS)*time.Microsecond
 	return nil
 }
 
@@ -224,6 +232,12 @@ func (s Settings) String() string {
 	}
 	if s.Phase != 0 {
 		add("start phase %d", s.Phase)
+	}
+	for _, c := range s.commands() {
+		add("%s %s", c.name, quoted(c.argv))
+	}
+	if s.Limit != 0 {
+		add("at most %s each", s.Limit)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -39,7 +39,7 @@ func (s site) Check(context.Context) error {
 			return fmt.Errorf("%s is a %s node; %s can be made on %q nodes", n.Name, n.Role, s.d.Kind, s.d.Roles)
 		}
 	}
-	return missing(s.d, s.target, s.links)
+	return s.missing()
 }
 
 func (s site) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
@@ -97,7 +97,7 @@ func (s site) restart(ctx context.Context, nodes []topology.Node, failed map[top
 	return s.act(nodes, func(n topology.Node) error {
 		var killErr error
 		if failed[n.ID] && !Settled(ctx, s.target, n) {
-			killErr = s.target.Kill(ctx, n.ID) // may fail on a node that has ended: what counts is whether it starts
+			killErr = s.kill(ctx, n.ID) // may fail on a node that has ended: what counts is whether it starts
 		}
 		if err := s.target.StartNode(ctx, n.ID); err != nil {
 			return errors.Join(err, killErr)
@@ -117,11 +117,11 @@ const (
 
 // Settled waits, 10 s at the most, until it shows what becomes of a node that the
 // cluster counted as failed and that is let go: true if it has ended, or takes
-// part again. The management server gives
-// up a silent node after 6 s, the other data nodes after 20 to 25 s. In between
-// the node has given up its arbitrator, and has the others give up theirs once it
-// hears from them; to kill it at that moment takes the whole cluster along (seen:
-// a host cut off for 14 s, the survivor's exit code 2305).
+// part again. The management server gives up a silent node after 6 s, the other
+// data nodes after 20 to 25 s. In between the node has given up its arbitrator,
+// and has the others give up theirs once it hears from them; to kill it at that
+// moment takes the whole cluster along (seen: a host cut off for 14 s, the
+// survivor's exit code 2305).
 func Settled(ctx context.Context, target reference.Nodes, n topology.Node) bool {
 	can, ok := target.(reference.Liveness)
 	if !ok {
@@ -239,6 +239,11 @@ func with[T any](s site, c Capability, do func(can T) error) error {
 		return err
 	}
 	return do(can)
+}
+
+// kill ends a node's process.
+func (s site) kill(ctx context.Context, id topology.ID) error {
+	return with(s, Killer, func(can reference.Killer) error { return can.Kill(ctx, id) })
 }
 
 // failed looks which data nodes the cluster counts as failed. Other nodes live

@@ -19,6 +19,11 @@ type (
 		Runs(ctx context.Context, node topology.ID) (bool, error)
 	}
 
+	// Killer ends a node's process with SIGKILL; its host lives on.
+	Killer interface {
+		Kill(ctx context.Context, node topology.ID) error
+	}
+
 	// Freezer stops all processes of a node without their notice, as SIGSTOP
 	// does, and lets them go on. Its connections stay open and silent.
 	Freezer interface {
@@ -113,6 +118,19 @@ type (
 		// Dump gives a data node a DUMP code, such as 7099: start a local checkpoint,
 		// of which only the master takes notice. The node does not say whether it did.
 		Dump(ctx context.Context, node topology.ID, args ...int) error
+	}
+
+	// Forgetter is a target that remembers what it was told of nodes. Who acts on
+	// a node by other means than the target's has it forget before.
+	Forgetter interface {
+		Forget(node topology.ID)
+	}
+
+	// Choosy is a target that cannot do to every node what it offers.
+	Choosy interface {
+		// CheckNode says why a capability, an interface of this file by its name, is
+		// of no use to a fault on a node; nil if it is. It asks nobody.
+		CheckNode(capability string, node topology.ID) error
 	}
 )
 

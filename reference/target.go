@@ -173,8 +173,6 @@ type Target interface {
 // proves what became of it. The Await methods only watch; they may be called
 // again after a failure.
 type Nodes interface {
-	// Kill ends the node's process with SIGKILL; its host lives on.
-	Kill(ctx context.Context, node topology.ID) error
 	// StartNode starts a dead node from its own disk. It leaves one alone that
 	// runs, and waits for the end of one that was told to end, by whomever.
 	StartNode(ctx context.Context, node topology.ID) error

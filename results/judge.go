@@ -99,11 +99,55 @@ type objectiveCounts struct {
 }
 
 type faultCounts struct {
-	badOps    int64
-	bad       []int64 // by objective
-	all       outage
-	paths     map[reference.Path]outage
-	responses latencies // of the ops intended in the window
+	badOps      int64
+	bad         []int64 // by objective
+	all         outage
+	paths       map[reference.Path]*faultPath
+	responses   latencies // of the ops intended in the window
+	errors      map[errorKey]int64
+	firstFailed time.Duration // end of the first attempt that failed; never without
+}
+
+// faultPath is what a fault did to the ops of a path.
+type faultPath struct {
+	outage
+	ops, bad             int64
+	failedOver, straight latencies // service times
+}
+
+func newFaultCounts(objectives int) *faultCounts {
+	c := &faultCounts{
+		bad: make([]int64, objectives), all: outage{}, paths: map[reference.Path]*faultPath{},
+		errors: map[errorKey]int64{}, firstFailed: never,
+	}
+	for _, p := range reference.Paths {
+		c.paths[p] = &faultPath{outage: outage{}}
+	}
+	return c
+}
+
+// add counts an op that a fault is charged with which was injected at a time.
+func (c *faultCounts) add(s *workload.Sample, ok bool, injected time.Duration) {
+	p := c.paths[s.Operation.Path()]
+	p.ops++
+	if !ok {
+		c.badOps++
+		p.bad++
+	}
+	for _, a := range s.Attempts {
+		if !a.Result.OK() {
+			c.errors[errorKey{a.Result.Class, a.Result.MySQL, a.Result.NDB}]++
+			if a.Ended >= injected {
+				c.firstFailed = min(c.firstFailed, a.Ended)
+			}
+		}
+	}
+	switch {
+	case s.Outcome == workload.OK:
+		p.straight.add(s.Service())
+	case s.Outcome == workload.Retried && s.Attempts[0].Node != s.Attempts[len(s.Attempts)-1].Node:
+		p.failedOver.add(s.Service())
+	}
 }
 
 func newJudge(m Manifest, t *timeline) (*judge, error) {
@@ -128,11 +172,7 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		j.objectives = append(j.objectives, objectiveCounts{Objective: o})
 	}
 	for range len(t.faults) + 1 {
-		c := &faultCounts{bad: make([]int64, len(m.Objectives)), all: outage{}, paths: map[reference.Path]outage{}}
-		for _, p := range reference.Paths {
-			c.paths[p] = outage{}
-		}
-		j.charges = append(j.charges, c)
+		j.charges = append(j.charges, newFaultCounts(len(m.Objectives)))
 	}
 	return j, nil
 }
@@ -188,13 +228,11 @@ func (j *judge) add(s *workload.Sample) {
 		j.attempt(path, &s.Attempts[i])
 	}
 
-	charge := j.charges[len(j.charges)-1]
+	charge, injected := j.charges[len(j.charges)-1], time.Duration(0)
 	if i := j.timeline.charged(s); i >= 0 {
-		charge = j.charges[i]
+		charge, injected = j.charges[i], *j.timeline.faults[i].injected
 	}
-	if !ok {
-		charge.badOps++
-	}
+	charge.add(s, ok, injected)
 	for i := range j.objectives {
 		o := &j.objectives[i]
 		switch {
@@ -254,7 +292,7 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 		Nodes:          j.nodeResults(),
 		Faults:         []FaultResult{},
 		Objectives:     []ObjectiveResult{},
-		Errors:         j.errorCounts(),
+		Errors:         errorCounts(j.errors),
 		Ledger:         ledger,
 	}
 	end := t.endTime(j.lastEnd)
@@ -404,16 +442,21 @@ func (j *judge) shown() []reference.Path {
 	})
 }
 
-func (j *judge) errorCounts() []ErrorCount {
+func errorCounts(errors map[errorKey]int64) []ErrorCount {
 	counts := []ErrorCount{}
-	for k, n := range j.errors {
+	for k, n := range errors {
 		counts = append(counts, ErrorCount{Class: k.class.String(), MySQL: k.mysql, NDB: k.ndb, Attempts: n})
 	}
+	sortErrors(counts)
+	return counts
+}
+
+// sortErrors puts the most frequent first.
+func sortErrors(counts []ErrorCount) {
 	slices.SortFunc(counts, func(a, b ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), cmp.Compare(a.Class, b.Class),
 			cmp.Compare(a.MySQL, b.MySQL), cmp.Compare(a.NDB, b.NDB))
 	})
-	return counts
 }
 
 func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultResult {
@@ -422,24 +465,34 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 		InjectedAtUS: microsOf(f.injected), EffectiveAtUS: microsOf(f.effective),
 		RecoveredAtUS: microsOf(f.recovered), RedundantAtUS: microsOf(f.redundant),
 		Spans: Spans{
-			Detect:    between(f.injected, f.effective),
-			Recovered: between(f.injected, f.recovered),
-			Redundant: between(f.injected, f.redundant),
+			Detect:        between(f.injected, f.effective),
+			DetectCluster: between(f.injected, f.counted),
+			Recovered:     between(f.injected, f.recovered),
+			Redundant:     between(f.injected, f.redundant),
 		},
-		Paths:      map[string]OutageSpans{},
+		Errors:     errorCounts(c.errors),
+		Paths:      map[string]FaultPath{},
 		ResponseUS: c.responses.summary(),
 		Charge:     j.charge(c),
 	}
 	from, to, injected := f.window()
 	length := min(to, end) - from
 	for _, p := range j.shown() {
-		r.Paths[p.String()] = OutageSpans{}
-		if injected {
-			r.Paths[p.String()] = c.paths[p].spans(length)
+		path := c.paths[p]
+		result := FaultPath{
+			Ops: path.ops, BadOps: path.bad,
+			FailedOver: path.failedOver.total, FailedOverUS: path.failedOver.summary(), StraightUS: path.straight.summary(),
 		}
+		if injected {
+			result.OutageSpans = path.spans(length)
+		}
+		r.Paths[p.String()] = result
 	}
 	if injected {
 		r.Spans.OutageSpans = c.all.spans(length)
+		if c.firstFailed != never {
+			r.Spans.DetectClients = between(f.injected, &c.firstFailed)
+		}
 	}
 	return r
 }

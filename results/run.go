@@ -124,25 +124,39 @@ type NodeResult struct {
 
 // FaultResult is what a fault did.
 type FaultResult struct {
-	ID            string                 `json:"id"`
-	Kind          string                 `json:"kind"`
-	Target        string                 `json:"target"`
-	InjectedAtUS  *int64                 `json:"injected_at_us"`
-	EffectiveAtUS *int64                 `json:"effective_at_us"`
-	RecoveredAtUS *int64                 `json:"recovered_at_us"`
-	RedundantAtUS *int64                 `json:"redundant_at_us"`
-	Spans         Spans                  `json:"spans_us"`
-	Paths         map[string]OutageSpans `json:"paths"`
-	ResponseUS    *Latency               `json:"response_us"` // of the ops intended in its window, null without
+	ID            string               `json:"id"`
+	Kind          string               `json:"kind"`
+	Target        string               `json:"target"`
+	InjectedAtUS  *int64               `json:"injected_at_us"`
+	EffectiveAtUS *int64               `json:"effective_at_us"`
+	RecoveredAtUS *int64               `json:"recovered_at_us"`
+	RedundantAtUS *int64               `json:"redundant_at_us"`
+	Spans         Spans                `json:"spans_us"`
+	Paths         map[string]FaultPath `json:"paths"`
+	ResponseUS    *Latency             `json:"response_us"` // of the ops intended in its window, null without
+	Errors        []ErrorCount         `json:"errors"`      // of the attempts of the ops that it is charged with
 	Charge
 }
 
-// Spans are how long each part of a fault took, in microseconds. The first
-// three count from the injection.
+// FaultPath is what a fault did to the ops of a path: the outage of those that
+// were intended in its window, and counts of all that it is charged with.
+type FaultPath struct {
+	OutageSpans
+	Ops          int64    `json:"ops"`
+	BadOps       int64    `json:"bad_ops"`
+	FailedOver   int64    `json:"failed_over"`    // answered by another node than the one asked first
+	FailedOverUS *Latency `json:"failed_over_us"` // service time of these, null without
+	StraightUS   *Latency `json:"straight_us"`    // service time of those answered at the first attempt, null without
+}
+
+// Spans are how long each part of a fault took, in microseconds. All but those of
+// the outage count from the injection.
 type Spans struct {
-	Detect    *int64 `json:"detect"`
-	Recovered *int64 `json:"recovered"`
-	Redundant *int64 `json:"redundant"`
+	Detect        *int64 `json:"detect"`         // to the first evidence of either
+	DetectCluster *int64 `json:"detect_cluster"` // to when the cluster said that it counts a node as failed
+	DetectClients *int64 `json:"detect_clients"` // to the end of the first failed attempt
+	Recovered     *int64 `json:"recovered"`
+	Redundant     *int64 `json:"redundant"`
 	OutageSpans
 }
 

@@ -71,10 +71,12 @@ func step(at time.Duration, fault, node, name string) chaos.Event {
 // (routed, and greylisted 5 ms later), a webmail read each 100 ms and a write
 // each second.
 //
-//	f1 kills sql1: injected 10 s, effective 10.4 s, recovered 14 s, redundant 15 s.
+//	f1 kills sql1: injected 10 s, counted as failed 10.2 s, effective 10.4 s,
+//	   recovered 14 s, redundant 15 s.
 //	   Mail fails from 10.0 to 11.5 s, and every second message until 13.0 s;
 //	   the others are retried at sql2. Webmail asks sql2 and feels nothing.
-//	f2 kills data1: injected 30 s, effective 30.1 s, recovered 40 s, redundant 42 s.
+//	f2 kills data1: injected 30 s, counted as failed 30.09 s, effective 30.1 s,
+//	   recovered 40 s, redundant 42 s.
 //	   Greylisting is degraded from 30.0 to 30.3 s.
 //	One routing op at 50 s takes 2 s.
 func twoKills(t testing.TB, dir string, m Manifest, end EndOfRun) {
@@ -85,12 +87,21 @@ func twoKills(t testing.TB, dir string, m Manifest, end EndOfRun) {
 	}
 	r.Event(chaos.Event{At: 0, Kind: chaos.KindPhase, Name: "load"})
 	r.Event(chaos.Event{At: 1 * sec, Kind: chaos.KindPhase, Name: "measure"})
+	said := func(at time.Duration, name, node string) {
+		r.Event(chaos.Event{At: at, Kind: chaos.KindCluster, Name: name, Node: node})
+	}
+	said(9*sec, "Disconnected", "sql1")
+	said(10*sec+200*ms, "Disconnected", "sql1") // before the harness was told that it has done it
 	r.Event(step(10*sec, "f1", "sql1", chaos.StepInjected))
 	r.Event(step(10*sec+400*ms, "f1", "sql1", chaos.StepEffective))
 	r.Event(step(13*sec, "f1", "sql1", chaos.StepRecover))
 	r.Event(step(14*sec, "f1", "sql1", chaos.StepRecovered))
 	r.Event(step(15*sec, "f1", "sql1", chaos.StepRedundant))
 	r.Event(step(30*sec, "f2", "data1", chaos.StepInjected))
+	said(30*sec+10*ms, "Disconnected", "data1")
+	said(30*sec+50*ms, "NODE_FAILREP", "sql2")
+	said(30*sec+90*ms, "NODE_FAILREP", "data1")
+	said(30*sec+95*ms, "NODE_FAILREP", "data1") // by another node
 	r.Event(step(30*sec+100*ms, "f2", "data1", chaos.StepEffective))
 	r.Event(step(40*sec, "f2", "data1", chaos.StepRecovered))
 	r.Event(step(42*sec, "f2", "data1", chaos.StepRedundant))

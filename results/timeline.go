@@ -3,11 +3,13 @@ package results
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/workload"
 )
 
@@ -30,7 +32,9 @@ type fault struct {
 	id, kind, target                          string
 	planned                                   bool
 	injected, effective, recovered, redundant *time.Duration
-	failure                                   string // why a step did not come about
+	counted                                   *time.Duration // when the cluster counted one of nodes as failed
+	nodes                                     []string       // that it was made on
+	failure                                   string         // why a step did not come about
 }
 
 // window returns from when until when ops are charged to the fault: from its
@@ -49,6 +53,7 @@ func (f *fault) window() (from, to time.Duration, ok bool) {
 func readTimeline(r *Reader) (*timeline, error) {
 	t := &timeline{endSamples: -1}
 	byID := map[string]*fault{}
+	var failures []chaos.Event
 	for _, p := range r.manifest.Faults {
 		if byID[p.ID] != nil {
 			return nil, fmt.Errorf("%s: two planned faults are called %q", ManifestFile, p.ID)
@@ -71,6 +76,10 @@ func readTimeline(r *Reader) (*timeline, error) {
 				t.faults = append(t.faults, f)
 			}
 			f.step(e)
+		case chaos.KindCluster:
+			if countsAsFailed(e, r.manifest.Topology) {
+				failures = append(failures, e)
+			}
 		case chaos.KindPhase:
 			t.phase(e)
 		case kindEnd:
@@ -84,6 +93,7 @@ func readTimeline(r *Reader) (*timeline, error) {
 			}
 		}
 	}
+	t.count(failures)
 	return t, nil
 }
 
@@ -103,6 +113,9 @@ func (f *fault) step(e chaos.Event) {
 		if f.target == "" {
 			f.target = e.Node
 		}
+		if f.nodes == nil {
+			f.nodes = strings.Split(e.Node, ",")
+		}
 	case chaos.StepEffective:
 		set(&f.effective)
 	case chaos.StepRecovered:
@@ -112,6 +125,35 @@ func (f *fault) step(e chaos.Event) {
 	case chaos.StepFailed:
 		if f.failure == "" {
 			f.failure = e.Fields["error"]
+		}
+	}
+}
+
+// countsAsFailed says whether an event means that the cluster counts the node that
+// it is about as failed. A data node that is only disconnected is not yet: the
+// others have to decide.
+func countsAsFailed(e chaos.Event, t topology.Topology) bool {
+	switch e.Name {
+	case "NODE_FAILREP":
+		return true
+	case "Disconnected":
+		n, err := t.Node(e.Node)
+		return err == nil && n.Role != topology.Data
+	default:
+		return false
+	}
+}
+
+// count finds when the cluster counted the first of a fault's nodes as failed.
+// Events stand in the order in which they were recorded: what the cluster said
+// while a fault was being made stands before the fault.
+func (t *timeline) count(failures []chaos.Event) {
+	for _, e := range failures {
+		for _, f := range t.faults {
+			from, to, injected := f.window()
+			if injected && e.At >= from && e.At < to && slices.Contains(f.nodes, e.Node) && (f.counted == nil || e.At < *f.counted) {
+				f.counted = &e.At
+			}
 		}
 	}
 }

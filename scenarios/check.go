@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster"
@@ -23,6 +24,23 @@ func (e *CheckError) Error() string {
 
 // Unwrap returns the cause.
 func (e *CheckError) Unwrap() error { return e.Err }
+
+// PermissionError says that a run would do what only a person may allow, who has
+// not.
+type PermissionError struct{ Msg string }
+
+func (e *PermissionError) Error() string { return e.Msg }
+
+// checkPrograms refuses the programs of a scenario that nobody has allowed: a file
+// that somebody else wrote would run anything.
+func (p *Plan) checkPrograms(allowed bool) error {
+	list := p.Faults.Programs()
+	if allowed || len(list) == 0 {
+		return nil
+	}
+	return &PermissionError{fmt.Sprintf("scenario %s would run programs on this machine:\n  %s\nread them, and allow them with: --allow-commands",
+		p.Scenario.Name, strings.Join(list, "\n  "))}
+}
 
 // Check asks engine and kernel whether each fault of a plan can be made, and says
 // so on w. It starts no cluster and builds no image; what it tries runs in

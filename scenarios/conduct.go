@@ -18,7 +18,6 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
-	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
@@ -36,11 +35,15 @@ const (
 	stopTimeout     = 2 * time.Minute  // to remove it
 	drainTimeout    = 30 * time.Second // for sessions under way when the load ends; longer than a client's patience
 	lead            = time.Second      // from the recording's start to the first op
+	calm            = 5 * time.Second  // from the last fault's redundancy to the end of a load that ends with the faults
 	loadTimeout     = 30 * time.Minute // for the population
 	logsTimeout     = time.Minute      // for the nodes' logs
 	readBackTimeout = 5 * time.Minute  // for the ledger
 	loadWorkers     = 4
 )
+
+// errFaultsOver ends a load that ends with the faults.
+var errFaultsOver = errors.New("the fault plan is through")
 
 // Conductor performs scenarios.
 type Conductor struct {
@@ -51,6 +54,9 @@ type Conductor struct {
 	Progress io.Writer // takes progress lines
 	Terminal bool      // Progress is a terminal
 	Quiet    bool      // no lines while tables are loaded and the load runs
+
+	Confirmed     string // the external cluster that a person knows
+	AllowCommands bool   // a person has allowed the programs that the scenario names
 
 	stage string // what the run is about, for an interruption
 }
@@ -104,14 +110,23 @@ func (c *Conductor) Run(ctx context.Context, p *Plan) (*results.Run, error) {
 }
 
 func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err error) {
+	if err := p.checkPrograms(c.AllowCommands); err != nil {
+		return nil, err
+	}
 	if err := checkFresh(c.Dir); err != nil {
 		return nil, err
 	}
-	docker, err := engine.Connect(ctx)
-	if err != nil {
-		return nil, err
+	place := c.external
+	if !p.External() {
+		docker, err := engine.Connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer docker.Close()
+		place = func(ctx context.Context, p *Plan, dir string) (*ground, error) {
+			return c.containers(ctx, docker, p, dir)
+		}
 	}
-	defer docker.Close()
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run directory: %w", err)
 	}
@@ -124,6 +139,39 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 			_ = os.Remove(c.Dir) // only if it is empty: nothing was recorded
 		}
 	}()
+	g, err := place(ctx, p, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer g.release()
+	c.stage = "while the faults were checked"
+	if err := p.checkFaults(ctx, g.target); err != nil {
+		return nil, err
+	}
+	c.stage = "while the cluster started"
+	if err := g.start(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = g.stop(ctx, err) }()
+	c.stage = "while the population was loaded"
+	later, err := c.load(ctx, g.target, p)
+	if err != nil {
+		return nil, err
+	}
+	c.stage = "while the load ran"
+	recording, anchor, err := c.create(ctx, g, p)
+	if err != nil {
+		return nil, err
+	}
+	// What was recorded is judged however the run went on.
+	err = c.record(ctx, g.target, p, later, recording, anchor)
+	c.saveLogs(ctx, g.target, filepath.Join(dir, "cluster"))
+	run, judgeErr := report.Write(dir)
+	return run, errors.Join(err, judgeErr)
+}
+
+// containers finds the image and describes a cluster of the harness's own.
+func (c *Conductor) containers(ctx context.Context, docker *client.Client, p *Plan, dir string) (*ground, error) {
 	c.stage = "while the image was looked for"
 	found, err := FindImage(ctx, docker, c.Image, c.Progress, c.Terminal)
 	if err != nil {
@@ -134,30 +182,12 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 		Journal: filepath.Join(dir, JournalFile), Keep: c.Keep,
 		Announce: func(line string) { c.say("%s", line) },
 	})
-	c.stage = "while the faults were checked"
-	if err := p.checkFaults(ctx, target); err != nil {
-		return nil, err
-	}
-	c.stage = "while the cluster started"
-	if err := start(ctx, target); err != nil {
-		return nil, err
-	}
-	defer func() { err = c.stop(ctx, target, err) }()
-	c.stage = "while the population was loaded"
-	later, err := c.load(ctx, target, p)
-	if err != nil {
-		return nil, err
-	}
-	c.stage = "while the load ran"
-	recording, anchor, err := c.create(ctx, docker, target, found, p)
-	if err != nil {
-		return nil, err
-	}
-	// What was recorded is judged however the run went on.
-	err = c.record(ctx, target, p, later, recording, anchor)
-	c.saveLogs(ctx, target, filepath.Join(dir, "cluster"))
-	run, judgeErr := report.Write(dir)
-	return run, errors.Join(err, judgeErr)
+	return &ground{
+		target: target, image: results.Image{Name: found.Name, ID: found.ID}, docker: docker,
+		start:   func(ctx context.Context) error { return start(ctx, target) },
+		stop:    func(ctx context.Context, err error) error { return c.stop(ctx, target, err) },
+		release: func() {},
+	}, nil
 }
 
 // runID names a run among all that an engine may hold: two harnesses in
@@ -166,10 +196,16 @@ func runID(scenario string) string {
 	return fmt.Sprintf("%s-%08x", scenario, rand.Uint32())
 }
 
-func (c *Conductor) saveLogs(ctx context.Context, target *cluster.Cluster, dir string) {
+func (c *Conductor) saveLogs(ctx context.Context, target system, dir string) {
+	logs, ok := target.(interface {
+		SaveLogs(ctx context.Context, dir string) error
+	})
+	if !ok {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logsTimeout)
 	defer cancel()
-	if err := target.SaveLogs(ctx, dir); err != nil {
+	if err := logs.SaveLogs(ctx, dir); err != nil {
 		c.say("the nodes' logs could not be saved: %v", err)
 	}
 }
@@ -189,9 +225,20 @@ func (c *Conductor) stop(ctx context.Context, target *cluster.Cluster, err error
 	c.say("cluster: removed")
 	if errors.Is(err, chaos.ErrUnhealed) {
 		c.say("run: %v", err)
-		return ctx.Err()
+		return errors.Join(c.healOutside(ctx), ctx.Err())
 	}
 	return err
+}
+
+// healOutside tries once more what programs have made that is not gone with the
+// cluster.
+func (c *Conductor) healOutside(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := healOutside(ctx, filepath.Join(c.Dir, JournalFile), func(line string) { c.say("run: %s", line) }); err != nil {
+		return fmt.Errorf("%w; the cluster is gone: take it back by hand", err)
+	}
+	return nil
 }
 
 // load fills the target and returns the tries of messages from before the window
@@ -273,10 +320,10 @@ func (s sinks) Event(e chaos.Event) {
 }
 
 // create begins the recording. Its clock reads 0 at anchor, a moment from now.
-func (c *Conductor) create(ctx context.Context, docker *client.Client, target *cluster.Cluster, found image.Found, p *Plan) (*results.Recording, time.Time, error) {
-	manifest := p.manifest(target.RunID())
-	manifest.Image = results.Image{Name: found.Name, ID: found.ID}
-	manifest.Version, manifest.Host = versions(ctx, docker, target, c.Version), hostFacts()
+func (c *Conductor) create(ctx context.Context, g *ground, p *Plan) (*results.Recording, time.Time, error) {
+	manifest := p.manifest(g.target.RunID())
+	manifest.Image = g.image
+	manifest.Version, manifest.Host = versions(ctx, g, c.Version), hostFacts()
 	anchor := time.Now().Add(lead) // last: all of the above takes its time
 	manifest.Anchor = anchor.UTC()
 	recording, err := results.Create(c.Dir, manifest, p.Scenario.recorded())
@@ -289,7 +336,7 @@ var overflows = map[Overflow]workload.Overflow{
 
 // record performs the plan on a loaded cluster, and the tries that are left from
 // before it, and closes the recording.
-func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan, later []*workload.Try, recording *results.Recording, anchor time.Time) (err error) {
+func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []*workload.Try, recording *results.Recording, anchor time.Time) (err error) {
 	since := func() time.Duration { return time.Since(anchor) }
 	// Who reads how nodes have restarted; the recording is closed after them.
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
@@ -363,18 +410,28 @@ func (c *Conductor) record(ctx context.Context, target *cluster.Cluster, p *Plan
 
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
+	loading, endLoad := context.WithCancelCause(working)
+	defer endLoad(nil)
 	loadEnded := make(chan time.Duration, 1)
-	defer context.AfterFunc(working, func() { loadEnded <- since() })()
+	defer context.AfterFunc(loading, func() { loadEnded <- since() })()
 
 	var (
 		work                sync.WaitGroup
 		replayErr, faultErr error
 	)
-	work.Go(func() { stats, replayErr = replay.Run(working) })
-	work.Go(func() { faultErr = runner.Run(working) })
+	work.Go(func() { stats, replayErr = replay.Run(loading) })
+	work.Go(func() {
+		faultErr = runner.Run(working)
+		if p.Scenario.Workload.End == EndWithFaults {
+			time.AfterFunc(calm, func() { endLoad(errFaultsOver) })
+		}
+	})
 	work.Wait()
+	if errors.Is(replayErr, errFaultsOver) {
+		replayErr = nil // what was left of the trace was not wanted
+	}
 	drain := p.Scenario.Workload.Duration
-	if working.Err() != nil {
+	if loading.Err() != nil {
 		drain = max(0, min(drain, <-loadEnded))
 	}
 	sinks.Event(chaos.Event{At: drain, Kind: chaos.KindPhase, Name: "drain"})
@@ -418,7 +475,7 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 
 // everySecond writes the generator's counters and tells how the run goes, until
 // ctx ends.
-func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target *cluster.Cluster, anchor time.Time, fail context.CancelCauseFunc) {
+func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target system, anchor time.Time, fail context.CancelCauseFunc) {
 	self := newSelfWatch(anchor)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -446,11 +503,17 @@ func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.R
 }
 
 // nodeUsage asks what the nodes use, for less than a second.
-func nodeUsage(ctx context.Context, target *cluster.Cluster) map[string]results.NodeUsage {
+func nodeUsage(ctx context.Context, target system) map[string]results.NodeUsage {
+	meter, ok := target.(interface {
+		Usage(ctx context.Context) map[string]cluster.Usage
+	})
+	if !ok {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
 	defer cancel()
 	nodes := map[string]results.NodeUsage{}
-	for name, u := range target.Usage(ctx) {
+	for name, u := range meter.Usage(ctx) {
 		nodes[name] = results.NodeUsage{CPUUS: u.CPU.Microseconds(), MemoryBytes: u.Memory}
 	}
 	return nodes

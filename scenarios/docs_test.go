@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	referenceFile  = "../docs/scenarios.md"
-	faultsFile     = "../docs/faults.md"
-	fieldsBegin    = "<!-- generated from scenarios/fields.go: go test ./scenarios -update -->\n"
-	catalogueBegin = "<!-- generated from chaos.Catalogue(): go test ./scenarios -update -->\n"
-	generatedEnd   = "<!-- end of the generated part -->\n"
+	referenceFile   = "../docs/scenarios.md"
+	faultsFile      = "../docs/faults.md"
+	fieldsBegin     = "<!-- generated from scenarios/fields.go: go test ./scenarios -update -->\n"
+	catalogueBegin  = "<!-- generated from chaos.Catalogue(): go test ./scenarios -update -->\n"
+	faultTableBegin = "<!-- generated from results/faults/table.jsonl: go test ./scenarios -update -->\n"
+	generatedEnd    = "<!-- end of the generated part -->\n"
 )
 
 // generatedPart holds the generated part of a page true, and returns the rest.
@@ -150,6 +151,11 @@ func fieldTables() string {
 			case listValue[ClientSpec]:
 				c := defaultClient()
 				entry = c.fields()
+			case listValue[ExternalData]:
+				c := defaultExternalData()
+				entry = c.fields()
+			case listValue[ExternalSQL]:
+				entry = new(ExternalSQL).fields()
 			case listValue[FaultSpec]:
 				c := defaultFault()
 				entry = faultEntry{&c, &s.Workload.Duration}.fields()

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
@@ -97,6 +98,34 @@ func faultSettings() []faultSetting {
 			func(s *chaos.Settings) value { return tableValue(&s.Table) }},
 		{"phase", "phase", func(s chaos.Settings) bool { return s.Phase != 0 },
 			func(s *chaos.Settings) value { return integerValue(&s.Phase, 1, 8) }},
+		{"inject", "inject", func(s chaos.Settings) bool { return len(s.Inject) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Inject) }},
+		{"recover", "recover", func(s chaos.Settings) bool { return len(s.Recover) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Recover) }},
+		{"effect", "effect", func(s chaos.Settings) bool { return len(s.Effect) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Effect) }},
+		{"redundant", "redundant", func(s chaos.Settings) bool { return len(s.Redundant) > 0 },
+			func(s *chaos.Settings) value { return programValue(&s.Redundant) }},
+		{"limit", "limit", func(s chaos.Settings) bool { return s.Limit != 0 },
+			func(s *chaos.Settings) value { return durationValue(&s.Limit, time.Second, time.Minute) }},
+	}
+}
+
+// programValue is a program with its arguments, which no shell reads.
+func programValue(p *[]string) value { return namesValue(p, 1, 64, "words", wordValue) }
+
+// wordValue is a text of which every blank counts.
+func wordValue(p *string) value {
+	return strictyaml.Scalar{
+		What: "a word of a command: text of at most 1000 printable bytes, in quotes if it is a number",
+		Parse: func(n *node) bool {
+			if n.Kind != strictyaml.TextKind || len(n.Text) > 1000 || strings.ContainsFunc(n.Text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return false
+			}
+			*p = n.Text
+			return true
+		},
+		Form: func() *node { return strictyaml.TextNode(*p) },
 	}
 }
 
@@ -447,7 +476,7 @@ func (d *decoder) checkFaultTimes(s *Scenario) {
 // checkFaultPlan has chaos refuse what is out of its ranges, and what would be an
 // outage of the harness's own making.
 func (d *decoder) checkFaultPlan(s *Scenario) {
-	if !d.Good("topology", "clients", "faults", "workload.duration", "workload.trace") {
+	if !d.Good("cluster", "topology", "external", "clients", "faults", "workload.duration", "workload.trace") {
 		return
 	}
 	t, err := s.Topology()
@@ -466,7 +495,7 @@ func (d *decoder) checkFaultPlan(s *Scenario) {
 // which the cluster would find only when they are made.
 func (d *decoder) checkFaultLimits(s *Scenario) {
 	t, err := s.Topology()
-	if err != nil || !d.Good("topology", "clients", "faults") {
+	if err != nil || s.external() || !d.Good("topology", "clients", "faults") {
 		return // reported by others
 	}
 	for i, f := range s.Faults {

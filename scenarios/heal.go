@@ -43,6 +43,11 @@ func Heal(ctx context.Context, docker *client.Client, name string, say func(stri
 		case !info.Keep && engine.Alive(info.Owner):
 			say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
 		case !info.Keep:
+			// First, as the label leads to the journal.
+			if err := healOutside(ctx, info.Journal, func(line string) { say(fmt.Sprintf("run %s: %s", info.RunID, line)) }); err != nil {
+				failures = append(failures, fmt.Errorf("run %s: %w", info.RunID, err))
+				continue
+			}
 			if err := cluster.Remove(ctx, docker, info.RunID); err != nil {
 				failures = append(failures, fmt.Errorf("run %s: %w: %w", info.RunID, chaos.ErrUnhealed, err))
 				continue
@@ -55,6 +60,33 @@ func Heal(ctx context.Context, docker *client.Client, name string, say func(stri
 		}
 	}
 	return errors.Join(failures...)
+}
+
+// healOutside undoes what programs have made outside of a cluster that is to be
+// removed. Of its nodes nothing needs to be undone, nor a journal to be there.
+func healOutside(ctx context.Context, path string, say func(string)) error {
+	if path == "" {
+		return nil
+	}
+	journal, entries, err := chaos.ReopenJournal(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil: // entries are those that could be read
+		say(err.Error())
+		undone, err := chaos.HealOutside(ctx, entries, nil)
+		return sayUndone(undone, err, say)
+	}
+	defer journal.Close()
+	undone, err := chaos.HealOutside(ctx, entries, journal)
+	return sayUndone(undone, err, say)
+}
+
+func sayUndone(undone []chaos.Planned, err error, say func(string)) error {
+	for _, p := range undone {
+		say(fmt.Sprintf("%s on %s: undone", p.ID, p.Names()))
+	}
+	return err
 }
 
 // healKept undoes the open faults of a cluster that outlives its harness. Where

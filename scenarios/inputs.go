@@ -245,6 +245,7 @@ func (s *Scenario) recorded() results.Inputs {
 	if s.inputs.profile != nil {
 		kept.Workload.Profile = results.ProfileFile
 	}
+	kept.External.PasswordFile = "" // a path of this machine
 	if s.Workload.Trace != "" {
 		kept.Workload.Trace = "./" + filepath.Base(s.Workload.Trace)
 	}

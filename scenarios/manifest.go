@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/results"
 	"github.com/moby/moby/client"
 )
@@ -49,14 +48,16 @@ func (p *Plan) manifest(runID string) results.Manifest {
 }
 
 // versions names the programs that took part.
-func versions(ctx context.Context, docker *client.Client, target *cluster.Cluster, own string) map[string]string {
+func versions(ctx context.Context, g *ground, own string) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, versionsTimeout)
 	defer cancel()
 	v := map[string]string{"mailbench": own, "go": runtime.Version()}
-	if info, err := docker.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
-		v["engine"] = info.Version
+	if g.docker != nil {
+		if info, err := g.docker.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
+			v["engine"] = info.Version
+		}
 	}
-	if ndb, err := target.Version(ctx); err == nil {
+	if ndb, err := g.target.Version(ctx); err == nil {
 		v["cluster"] = ndb
 	}
 	return v

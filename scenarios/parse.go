@@ -38,7 +38,7 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 			return nil, mistake
 		}
 	}
-	s, d := read(root, defaults())
+	s, d := read(name, root, defaults())
 	if s.Workload.Trace == "" {
 		wrongProfile := d.fillProfile(name, s)
 		d.checkDay(s)
@@ -46,16 +46,17 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 	}
 	if t := d.openTrace(name, s); t != nil {
 		// Once more: times in shares of the load want the file's length.
-		s, d = read(root, traceDefaults(t, s, d))
+		s, d = read(name, root, traceDefaults(t, s, d))
 		d.checkTrace(s, t)
 	}
 	return d.finish(s, nil)
 }
 
 // read reads a file over its defaults.
-func read(root *node, s *Scenario) (*Scenario, *decoder) {
+func read(file string, root *node, s *Scenario) (*Scenario, *decoder) {
 	d := &decoder{strictyaml.NewDecoder("scenario")}
 	d.Read(s.fields(), "", root)
+	d.fillExternal(file, s)
 	return s, d
 }
 
@@ -75,6 +76,11 @@ func (d *decoder) finish(s *Scenario, wrongProfile error) (*Scenario, error) {
 func (s *Scenario) YAML() []byte {
 	var b strings.Builder
 	root := s.fields().Write()
+	if s.external() { // each kind of cluster has its own section
+		root.Remove("topology")
+	} else {
+		root.Remove("external")
+	}
 	w := root.Get("workload")
 	if s.Workload.Trace == "" {
 		w.Remove("trace_sha256")
@@ -92,7 +98,7 @@ type decoder struct{ *strictyaml.Decoder }
 // fillClients resolves the defaults that depend on the topology.
 func (d *decoder) fillClients(s *Scenario) {
 	if _, ok := d.Written["clients"]; !ok {
-		s.Clients = defaultClients(s.TopologySpec.SQLHosts)
+		s.Clients = defaultClients(s.sqlHosts())
 	}
 	t, err := s.Topology()
 	if err != nil {
@@ -108,7 +114,8 @@ func (d *decoder) fillClients(s *Scenario) {
 // check holds the fields against each other.
 func (d *decoder) check(s *Scenario) {
 	d.checkTopology(s)
-	if d.Good("topology") {
+	d.checkExternal(s)
+	if d.Good("cluster", "topology", "external") {
 		if t, err := s.Topology(); err != nil {
 			d.Reject("topology", "%v", err)
 		} else {
@@ -126,7 +133,7 @@ func (d *decoder) check(s *Scenario) {
 
 func (d *decoder) checkTopology(s *Scenario) {
 	spec := s.TopologySpec
-	if d.Good("topology.data_nodes", "topology.replicas") && spec.DataNodes%spec.Replicas != 0 {
+	if !s.external() && d.Good("topology.data_nodes", "topology.replicas") && spec.DataNodes%spec.Replicas != 0 {
 		d.Reject("topology.data_nodes", "must be a multiple of topology.replicas: %d data nodes cannot form node groups of %d", spec.DataNodes, spec.Replicas)
 	}
 	d.Unique("topology.sql_hosts", "", len(spec.SQLHosts), func(i int) string { return spec.SQLHosts[i] })
@@ -134,7 +141,7 @@ func (d *decoder) checkTopology(s *Scenario) {
 
 func (d *decoder) checkClients(s *Scenario) {
 	d.Unique("clients", "name", len(s.Clients), func(i int) string { return s.Clients[i].Name })
-	if !d.Good("clients", "topology.sql_hosts") {
+	if !d.Good("clients", "topology.sql_hosts", "external.sql", "cluster") {
 		return
 	}
 	for _, c := range s.Clients {

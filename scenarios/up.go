@@ -37,6 +37,9 @@ func Up(ctx context.Context, docker *client.Client, p *Plan, name, image string,
 	if !clusterName.MatchString(name) {
 		return &NameError{name}
 	}
+	if p.External() {
+		return &InputError{Msg: fmt.Sprintf("the cluster of scenario %s is external: nothing is there to be started", p.Scenario.Name)}
+	}
 	found, err := FindImage(ctx, docker, image, w, terminal)
 	if err != nil {
 		return err

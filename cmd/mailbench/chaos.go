@@ -10,7 +10,7 @@ import (
 
 func newChaos() *cobra.Command {
 	c := &cobra.Command{Use: "chaos", Short: "the faults; one of them by hand"}
-	c.AddCommand(newChaosList(), newChaosInject())
+	c.AddCommand(newChaosList(), newChaosInject(), newChaosTable())
 	return c
 }
 

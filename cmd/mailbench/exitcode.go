@@ -7,6 +7,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/cluster/image"
+	"github.com/mailbench/mailbench/reference/external"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
@@ -52,6 +53,9 @@ func exitCode(err error) int {
 		busy        *scenarios.BusyError
 		spec        *scenarios.SpecError
 		noEffect    *scenarios.NoEffectError
+		permission  *scenarios.PermissionError
+		unconfirmed *external.UnconfirmedError
+		refused     *external.RefusedError
 	)
 	switch {
 	case err == nil:
@@ -62,13 +66,15 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec):
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission),
+		errors.As(err, &unconfirmed):
 		return exitUsage
 	case errors.As(err, &input), errors.As(err, &recording):
 		return exitInput
 	case errors.As(err, &noEffect):
 		return results.ExitCode(results.Inconclusive)
 	case errors.As(err, &noEngine), errors.As(err, &noImage), errors.As(err, &noCluster), errors.As(err, &cannot), errors.As(err, &busy),
+		errors.As(err, &refused),
 		errors.Is(err, cluster.ErrNoCluster):
 		return exitUnavailable
 	default:

@@ -81,6 +81,7 @@ func healCases() []healCase {
 		{kind: chaos.Kill, target: "data2", most: 10 * time.Second, run: true},
 		{kind: chaos.Latency, target: "sql1", set: []string{"delay: 50ms"}, most: 5 * time.Second, run: true},
 		{kind: chaos.LinkCut, target: "sql1", most: 5 * time.Second, run: true},
+		{kind: chaos.Command, target: "data2", set: []string{"inject: ['true']", "recover: ['true']", "effect: ['true']"}, most: 5 * time.Second, run: true},
 	}
 }
 
@@ -156,7 +157,7 @@ func TestHealCasesHoldEveryKind(t *testing.T) {
 			t.Errorf("no case of the matrix kills the harness while it makes %s", d.Kind)
 			continue
 		}
-		if c := healCases()[i]; c.run != slices.Contains(d.Needs, chaos.ClientLinks) {
+		if c := healCases()[i]; c.run != (d.Kind == chaos.Command || slices.Contains(d.Needs, chaos.ClientLinks)) {
 			t.Errorf("%s: made by a run: %t", d.Kind, c.run)
 		}
 	}
@@ -411,7 +412,7 @@ objectives: [{name: all answer, target: 50%}]
 		return outcome{err: err}
 	}
 	journal := filepath.Join(dir, "run", scenarios.JournalFile)
-	harness := h.start("run", file, "--keep", "--out", filepath.Dir(journal), "--progress", "none")
+	harness := h.start("run", file, "--keep", "--out", filepath.Dir(journal), "--progress", "none", "--allow-commands")
 	if harness.err != nil {
 		return outcome{err: harness.err}
 	}

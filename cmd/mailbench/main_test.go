@@ -16,6 +16,25 @@ func TestCommandLine(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("name: wrong\nhypothesis: Nothing.\nworkload:\n  duration: 90 parsecs\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	programs := filepath.Join(t.TempDir(), "programs.yaml")
+	if err := os.WriteFile(programs, []byte("name: programs\nhypothesis: Nothing.\nfaults:\n  - {kind: command, target: data1, at: 1s, inject: [/bin/cut, port], recover: [/bin/true]}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing listens there: what is refused without a word to it is refused first.
+	staging := filepath.Join(t.TempDir(), "staging.yaml")
+	if err := os.WriteFile(staging, []byte(`name: staging
+hypothesis: Nothing.
+cluster: external
+external:
+  name: mail-staging
+  management: {id: 1, host: admin1, address: 127.0.0.1:9}
+  data_nodes: [{id: 2, host: cyrus1}, {id: 3, host: cyrus2}]
+  sql: [{id: 4, host: mta1, address: 127.0.0.1:9}, {id: 5, host: webmail1, address: 127.0.0.1:10}]
+faults:
+  - {kind: stop, target: data2, at: 1s}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	taken := t.TempDir()
 	if err := os.WriteFile(filepath.Join(taken, "manifest.json"), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -57,6 +76,20 @@ func TestCommandLine(t *testing.T) {
 		{"a fault by hand that is none", "chaos inject kil data2", 64, "", "did you mean kill?"},
 		{"a fault by hand without a unit", "chaos inject kill data2 --hold 10", 64, "", "--hold 10: hold: must be a time with its unit"},
 		{"only the nodes' image may be another", "cluster image --programs --image mine", 64, "", "cannot be given with --programs"},
+		{"programs of a scenario are a person's to allow", "run " + programs, 64, "", "f1-command-data1: inject [\"/bin/cut\", \"port\"]"},
+		{"who has allowed them needs an engine yet", "run --allow-commands --out " + filepath.Join(t.TempDir(), "allowed") + " " + programs, 69, "", "no container engine answers"},
+		{"a plan shows them", "plan " + programs, 0, "recover [\"/bin/true\"]", ""},
+		{"an external cluster is planned without a word to it", "plan " + staging, 0, "data2, data node 3 on host cyrus2", ""},
+		{"an external cluster must be named", "run " + staging, 64, "", "--i-know-this-cluster mail-staging"},
+		{"by its own name", "run --i-know-this-cluster mail-production " + staging, 64, "", "the scenario's cluster is mail-staging"},
+		{"and must be there", "run --i-know-this-cluster mail-staging " + staging, 69, "", "management server 127.0.0.1:9: dial"},
+		{"to be looked at, too", "plan --check " + staging, 69, "", "external cluster mail-staging is left alone"},
+		{"a cluster of the harness's own has no such name", "run --i-know-this-cluster smoke smoke", 64, "", "this one starts its own"},
+		{"no image is external", "run --image mine --i-know-this-cluster mail-staging " + staging, 64, "", "--image names what containers run"},
+		{"to heal an external cluster it must be named", "heal --scenario " + staging, 64, "", "--i-know-this-cluster mail-staging"},
+		{"a name alone does not say where it is", "heal --i-know-this-cluster mail-staging", 64, "", "name its scenario with --scenario"},
+		{"one of both kinds is healed", "heal --name manual --scenario " + staging, 64, "", "choose one"},
+		{"a scenario of containers is not healed so", "heal --scenario peak-hour", 65, "", "its cluster is not external"},
 		{"no engine", "run smoke --out " + filepath.Join(t.TempDir(), "run"), 69, "", "no container engine answers"},
 		{"no engine for a cluster by hand", "cluster status", 69, "", "apt-get install docker.io"},
 		{"no engine to check a plan with", "plan smoke --check", 69, "f1-kill-data2", "no container engine answers"},
@@ -83,6 +116,30 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("it took %v to say that there is no engine, want 5 s at the most", took)
 			}
 		})
+	}
+}
+
+func TestNoVariableTurnsHealElsewhere(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+	t.Setenv("MAILBENCH_SCENARIO", "peak-hour")
+	t.Setenv("MAILBENCH_JOURNAL", "journal.jsonl")
+	t.Setenv("MAILBENCH_I_KNOW_THIS_CLUSTER", "mail-staging")
+	var stdout, stderr bytes.Buffer
+	if code := execute(t.Context(), []string{"heal"}, &stdout, &stderr); code != 69 || !strings.Contains(stderr.String(), "no container engine answers") {
+		t.Errorf("exit code %d, stderr %s", code, &stderr)
+	}
+}
+
+func TestNoVariableAllowsPrograms(t *testing.T) {
+	t.Setenv("MAILBENCH_ALLOW_COMMANDS", "true")
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+	file := filepath.Join(t.TempDir(), "programs.yaml")
+	if err := os.WriteFile(file, []byte("name: programs\nhypothesis: Nothing.\nfaults:\n  - {kind: command, target: data1, at: 1s, inject: [/bin/true], recover: [/bin/true]}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := execute(t.Context(), []string{"run", file}, &stdout, &stderr); code != 64 || !strings.Contains(stderr.String(), "--allow-commands") {
+		t.Errorf("exit code %d, stderr %s", code, &stderr)
 	}
 }
 

@@ -18,7 +18,8 @@ func newPlan() *cobra.Command {
 		Long: `Print what a run would do, each fault with what the database is expected to do
 and where that rule stands. It touches nothing. With --check it asks the container
 engine and the kernel whether each fault can be made, as run does before it starts
-anything, and names what is missing and the fault that is nearest.`,
+anything, and names what is missing and the fault that is nearest. Of an external
+cluster it looks whether it is as described, whole and released.`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			plan, err := flags.plan(c, args[0])
@@ -28,6 +29,9 @@ anything, and names what is missing and the fault that is nearest.`,
 			defer plan.Close() // only read
 			if err := plan.Describe(c.OutOrStdout()); err != nil || !check {
 				return err
+			}
+			if plan.External() {
+				return scenarios.CheckExternal(c.Context(), plan, c.ErrOrStderr())
 			}
 			return withEngine(func(c *cobra.Command, docker *client.Client) error {
 				return scenarios.Check(c.Context(), docker, plan, image, c.ErrOrStderr())

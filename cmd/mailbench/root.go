@@ -27,7 +27,8 @@ Exit codes: 0 pass, 1 objective violated, 3 data loss, 4 inconclusive,
 64 usage, 65 bad input file, 69 engine, image or cluster unavailable,
 70 internal error, 75 something is left to heal, 130 interrupted.
 
-Every flag can be given as an environment variable: --image as MAILBENCH_IMAGE.`,
+Every flag but those that allow something, or that point heal at something, can
+be given as an environment variable: --image as MAILBENCH_IMAGE.`,
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c.Flags()) },
 	}
@@ -66,13 +67,22 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// typedOnly marks flags that no environment variable stands in for, as one that was
+// forgotten would do harm: those by which a person allows something, and those that
+// say what is changed by it.
+const typedOnly = "mailbench_typed_only"
+
+func onlyTyped(c *cobra.Command, name string) {
+	_ = c.Flags().SetAnnotation(name, typedOnly, []string{"true"}) // only an unknown flag could fail
+}
+
 // fromEnvironment fills flags that were not given from MAILBENCH_ variables.
 func fromEnvironment(flags *pflag.FlagSet) error {
 	var wrong error
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := "MAILBENCH_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, set := os.LookupEnv(name)
-		if !set || f.Changed || f.Name == "help" || wrong != nil {
+		if _, typed := f.Annotations[typedOnly]; !set || typed || f.Changed || f.Name == "help" || wrong != nil {
 			return
 		}
 		if err := flags.Set(f.Name, value); err != nil {

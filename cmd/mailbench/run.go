@@ -31,9 +31,18 @@ func (f *scenarioFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed, predicted or none (default: the scenario's)")
 }
 
-// plan reads a scenario with the changes that the flags ask for. The plan is to be
-// closed.
+// plan works out a scenario with the changes that the flags ask for. The plan is
+// to be closed.
 func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, error) {
+	s, err := f.scenario(c, name)
+	if err != nil {
+		return nil, err
+	}
+	return scenarios.NewPlan(c.Context(), s)
+}
+
+// scenario reads a scenario with the changes that the flags ask for.
+func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scenario, error) {
 	var overrides []scenarios.Override
 	for _, text := range f.set {
 		o, err := scenarios.ParseOverride(text)
@@ -58,26 +67,24 @@ func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, er
 	if err != nil {
 		return nil, err
 	}
-	s, err := file.Scenario(overrides...)
-	if err != nil {
-		return nil, err
-	}
-	return scenarios.NewPlan(c.Context(), s)
+	return file.Scenario(overrides...)
 }
 
 func newRun() *cobra.Command {
 	var (
 		flags               scenarioFlags
 		out, image, summary string
-		progress            string
-		keep                bool
+		progress, known     string
+		keep, commands      bool
 		repeat              int
 	)
 	c := &cobra.Command{
 		Use:   "run SCENARIO",
 		Short: "perform a scenario and write a run",
 		Long: `Perform a scenario: start a cluster, load it, replay the workload while faults
-are made, judge the recording. SCENARIO is a built-in one or a file.`,
+are made, judge the recording. SCENARIO is a built-in one or a file. With
+"cluster: external" in the scenario the cluster is one that somebody else runs: it
+is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 		Example: "  mailbench run peak-hour\n  mailbench run peak-hour --duration 90s --seed 7\n  mailbench run ./mine.yaml --set workload.speed=10",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -91,6 +98,10 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 				return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
 			case repeat < 1 || repeat > 1000:
 				return usageError{fmt.Errorf("--repeat is %d, must be 1 to 1000", repeat)}
+			case plan.External() && image != os.Getenv("MAILBENCH_IMAGE"):
+				return usageError{errors.New("--image names what containers run, and the scenario's cluster is external: leave it out")}
+			case !plan.External() && known != "":
+				return usageError{errors.New("--i-know-this-cluster is for a scenario with cluster: external, and this one starts its own")}
 			case repeat > 1 && keep:
 				return usageError{errors.New("--keep leaves one cluster running, --repeat starts several: choose one")}
 			}
@@ -102,6 +113,7 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 			conductor := scenarios.Conductor{
 				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr,
 				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
+				AllowCommands: commands, Confirmed: known,
 			}
 			var verdicts []results.Verdict
 			show := func(dir string, run *results.Run) error {
@@ -132,11 +144,21 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 	flags.add(c)
 	c.Flags().StringVar(&out, "out", "", "run directory (default results/runs/SCENARIO-TIME)")
 	c.Flags().StringVar(&image, "image", "", "image that every node runs (default: found or built)")
-	c.Flags().BoolVar(&keep, "keep", false, "leave the cluster running")
+	c.Flags().BoolVar(&keep, "keep", false, "leave the cluster running; of an external one, the database")
+	addKnown(c, &known)
+	c.Flags().BoolVar(&commands, "allow-commands", false, "run the programs that faults of kind command name")
+	onlyTyped(c, "allow-commands")
 	c.Flags().IntVar(&repeat, "repeat", 1, "perform it so many times, as a series of runs")
 	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
 	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
 	return c
+}
+
+// addKnown adds the flag by which a person says which external cluster is meant.
+func addKnown(c *cobra.Command, known *string) {
+	const name = "i-know-this-cluster"
+	c.Flags().StringVar(known, name, "", "name of the external cluster that may be changed, as in its guard table")
+	onlyTyped(c, name)
 }
 
 // appendSummary adds a run's summary.md to a file, as CI systems want it.

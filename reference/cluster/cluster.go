@@ -23,6 +23,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/ndb"
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/sqlnode"
 	"github.com/mailbench/mailbench/reference/topology"
@@ -48,10 +49,10 @@ type Spec struct {
 
 // Cluster is a reference.Target: an NDB cluster in containers.
 type Cluster struct {
+	*ndb.View
 	docker *client.Client
 	spec   Spec
 	subnet netip.Prefix
-	watch  *watch
 
 	mu         sync.Mutex
 	containers map[topology.ID]string // container of each node
@@ -76,11 +77,10 @@ func New(docker *client.Client, spec Spec) *Cluster {
 	if spec.Announce == nil {
 		spec.Announce = func(string) {}
 	}
-	return &Cluster{docker: docker, spec: spec, watch: newWatch("", spec.Topology), containers: map[topology.ID]string{}, hosts: map[string]string{}}
+	c := &Cluster{docker: docker, spec: spec, containers: map[topology.ID]string{}, hosts: map[string]string{}}
+	c.View = ndb.New(spec.Topology, c.Address, spec.Account, schema.Options{Database: spec.Account.Database, Engine: spec.Engine})
+	return c
 }
-
-// Topology returns the nodes and hosts of the cluster.
-func (c *Cluster) Topology() topology.Topology { return c.spec.Topology }
 
 // RunID returns the id that every container, network and volume of the cluster
 // carries in its label.
@@ -129,7 +129,6 @@ func (c *Cluster) Start(ctx context.Context) error {
 		return err
 	}
 	c.spec.Announce(fmt.Sprintf("cluster: %d nodes on %d hosts are starting", len(c.spec.Topology.Nodes), len(c.hosts)))
-	c.watch = newWatch(c.managementAddress(), c.spec.Topology)
 	ready, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	go c.failWithNodes(ready, fail)
@@ -199,46 +198,6 @@ func (c *Cluster) labels(more map[string]string) map[string]string {
 	labels := map[string]string{engine.LabelRun: c.spec.RunID}
 	maps.Copy(labels, more)
 	return labels
-}
-
-// Connect opens a session with a SQL node. It tries once.
-func (c *Cluster) Connect(ctx context.Context, id topology.ID, o reference.ConnectOptions) (reference.Session, error) {
-	n, ok := c.spec.Topology.ByID(id)
-	if !ok || n.Role != topology.SQL {
-		return nil, fmt.Errorf("node %d is no SQL node of this cluster", id)
-	}
-	return sqlnode.Connect(ctx, n, c.Address(n), c.spec.Account, o)
-}
-
-// Loader returns a way to fill the cluster's tables through all SQL nodes.
-func (c *Cluster) Loader(context.Context) (reference.Loader, func() error, error) {
-	admins := c.admins()
-	loader, err := schema.NewLoader(admins, c.schemaOptions())
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(admins))
-	}
-	return loader, func() error { return closeAll(admins) }, nil
-}
-
-func (c *Cluster) schemaOptions() schema.Options {
-	return schema.Options{Database: c.spec.Account.Database, Engine: c.spec.Engine}
-}
-
-// admins opens an administrator's view of every SQL node.
-func (c *Cluster) admins() []schema.Admin {
-	var admins []schema.Admin
-	for _, n := range c.spec.Topology.ByRole(topology.SQL) {
-		admins = append(admins, schema.Admin{Name: n.Name, DB: sqlnode.Open(c.Address(n), c.spec.Account)})
-	}
-	return admins
-}
-
-func closeAll(admins []schema.Admin) error {
-	var failures []error
-	for _, a := range admins {
-		failures = append(failures, a.DB.Close())
-	}
-	return errors.Join(failures...)
 }
 
 // Stop removes every container, network and volume of the cluster.

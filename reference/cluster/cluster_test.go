@@ -90,28 +90,6 @@ func TestSubnetsLieInThePool(t *testing.T) {
 	}
 }
 
-func TestEventsThatSayANodeWentOrCame(t *testing.T) {
-	for _, row := range []struct {
-		sentence     string
-		role         topology.Role
-		event        int
-		up, relevant bool
-	}{
-		{"a data node that has finished its start is up", topology.Data, eventStartCompleted, true, true},
-		{"a data node that connects is not up yet", topology.Data, eventConnected, true, false},
-		{"a SQL node that connects is up", topology.SQL, eventConnected, true, true},
-		{"a failure report means down", topology.Data, eventNodeFailure, false, true},
-		{"a data node that the management server lost may yet live", topology.Data, eventDisconnected, false, false},
-		{"a disconnected SQL node is down", topology.SQL, eventDisconnected, false, true},
-		{"a checkpoint says nothing", topology.Data, 4, false, false},
-	} {
-		up, relevant := says(row.role, row.event)
-		if relevant != row.relevant || (relevant && up != row.up) {
-			t.Errorf("%s: says(%s, %d) = %v, %v", row.sentence, row.role, row.event, up, relevant)
-		}
-	}
-}
-
 func TestQuote(t *testing.T) {
 	for word, want := range map[string]string{"": "''", "a b": "'a b'", "it's": `'it'\''s'`, "$(x)": "'$(x)'"} {
 		if got := quote(word); got != want {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
 )
@@ -145,19 +144,7 @@ func isRunning(state string) bool {
 func (c *Cluster) forgetHost(host string) {
 	for _, n := range c.spec.Topology.Nodes {
 		if n.Host == host {
-			c.watch.forget(n.ID)
+			c.Forget(n.ID)
 		}
 	}
-}
-
-// role returns a node of the cluster if it has that role.
-func (c *Cluster) role(id topology.ID, role topology.Role) (topology.Node, error) {
-	n, ok := c.spec.Topology.ByID(id)
-	switch {
-	case !ok:
-		return n, fmt.Errorf("the cluster has no node %d", id)
-	case n.Role != role:
-		return n, fmt.Errorf("%s is a %s node, want a %s node", n.Name, n.Role, role)
-	}
-	return n, nil
 }

@@ -1,17 +1,13 @@
 package cluster
 
 import (
-	"context"
-	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
-	"github.com/mailbench/mailbench/reference/mgm"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/api/types/mount"
 )
@@ -193,83 +189,4 @@ func TestOnlyABoundedDiskIsMemory(t *testing.T) {
 			t.Errorf("%s: the volume does not carry the run's label", role)
 		}
 	}
-}
-
-func TestPresident(t *testing.T) {
-	data := func(id topology.ID, dynamic int, status mgm.Status) mgm.NodeStatus {
-		return mgm.NodeStatus{ID: id, Type: mgm.DataNode, Status: status, DynamicID: dynamic}
-	}
-	for _, row := range []struct {
-		sentence string
-		nodes    []mgm.NodeStatus
-		want     topology.ID
-	}{
-		{"nobody leads nobody", nil, 0},
-		{"who joined first leads", []mgm.NodeStatus{data(2, 2, mgm.Started), data(3, 1, mgm.Started)}, 3},
-		{"a node that starts does not lead", []mgm.NodeStatus{data(2, 1, mgm.Starting), data(3, 2, mgm.Started)}, 3},
-		{"a node without contact does not lead", []mgm.NodeStatus{data(2, 0, mgm.Started), data(4, 9, mgm.Started)}, 4},
-		{"who won the first election leads, and shows -1", []mgm.NodeStatus{data(2, 2, mgm.Started), data(3, -1, mgm.Started)}, 3},
-		{"a SQL node does not lead", []mgm.NodeStatus{{ID: 6, Type: mgm.APINode, Status: mgm.Connected, DynamicID: 1}}, 0},
-	} {
-		status := map[topology.ID]mgm.NodeStatus{}
-		for _, n := range row.nodes {
-			status[n.ID] = n
-		}
-		if id, ok := president(status); id != row.want || ok != (row.want != 0) {
-			t.Errorf("%s: node %d, %v", row.sentence, id, ok)
-		}
-	}
-}
-
-// TestEventsAreRemembered: an event that came before it was waited for counts if
-// it is not older than asked for; one that comes later wakes who waits.
-func TestEventsAreRemembered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := New(nil, Spec{RunID: "none", Topology: testTopology(t)})
-		c.watch.enter(1)
-		tell := func(name string) time.Time {
-			now := time.Now()
-			c.watch.remember(reference.ClusterEvent{At: now, Name: name, Node: 2})
-			return now
-		}
-		named := func(name string) func(reference.ClusterEvent) bool {
-			return func(e reference.ClusterEvent) bool { return e.Name == name }
-		}
-		await := func(since time.Time, name string) (reference.Evidence, error) {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
-			return c.AwaitEvent(ctx, since, named(name))
-		}
-		old := tell("checkpoint")
-		time.Sleep(time.Second)
-		second := tell("checkpoint")
-		if e, err := await(old.Add(1), "checkpoint"); err != nil || !e.At.Equal(second) || e.Detail != "checkpoint of data1" {
-			t.Errorf("the later of two: %+v, %v", e, err)
-		}
-		if e, err := await(old, "checkpoint"); err != nil || !e.At.Equal(old) {
-			t.Errorf("the earlier of two: %+v, %v", e, err)
-		}
-		if e, err := await(second.Add(1), "checkpoint"); err == nil {
-			t.Errorf("what came too early must not count: %+v", e)
-		}
-		go func() {
-			time.Sleep(3 * time.Second)
-			tell("other")
-			tell("later")
-		}()
-		if e, err := await(time.Now(), "later"); err != nil || e.Detail != "later of data1" {
-			t.Errorf("one that comes while it is waited for: %+v, %v", e, err)
-		}
-		time.Sleep(2 * rememberFor)
-		tell("new")
-		if events, next, _ := c.watch.recall(0); len(events) != 1 || next != 5 {
-			t.Errorf("after two minutes %d events are remembered, the next is number %d; want 1 and 5", len(events), next)
-		}
-		for i := range 2 * rememberMax {
-			tell(fmt.Sprint(i))
-		}
-		if events, _, _ := c.watch.recall(0); len(events) != rememberMax || events[0].Name != fmt.Sprint(rememberMax) {
-			t.Errorf("%d events are remembered, want %d", len(events), rememberMax)
-		}
-	})
 }

@@ -87,7 +87,6 @@ func Attach(ctx context.Context, docker *client.Client, runID string) (*Cluster,
 	}
 	c := New(docker, spec)
 	c.subnet = nw.IPAM.Config[0].Subnet
-	c.watch = newWatch(c.managementAddress(), c.spec.Topology)
 	containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: engine.Owned(runID)})
 	if err != nil {
 		return nil, fmt.Errorf("list the engine's containers: %w", err)

@@ -20,7 +20,7 @@ func (c *Cluster) Freeze(ctx context.Context, id topology.ID) error {
 	if err != nil {
 		return err
 	}
-	c.watch.forget(id)
+	c.Forget(id)
 	err = act(ctx, func(ctx context.Context) error {
 		_, err := c.docker.ContainerPause(ctx, container, client.ContainerPauseOptions{})
 		return err

@@ -40,9 +40,9 @@ func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
 	if err := c.noteEnding(ctx, n, containerID); err != nil {
 		return fmt.Errorf("stop node %s: note that it ends: %w", n.Name, err)
 	}
-	c.watch.forget(id)
+	c.Forget(id)
 	if n.Role == topology.Data {
-		err = c.manage(ctx, func(session *mgm.Client) error {
+		err = c.Manage(ctx, func(session *mgm.Client) error {
 			_, err := session.Stop(ctx, mgm.StopOptions{}, id)
 			return err
 		})
@@ -67,8 +67,8 @@ func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
 		return err
 	}
 	if n.Role == topology.Data {
-		c.watch.forget(id)
-		err := c.manage(ctx, func(session *mgm.Client) error {
+		c.Forget(id)
+		err := c.Manage(ctx, func(session *mgm.Client) error {
 			_, err := session.Restart(ctx, mgm.RestartOptions{}, id)
 			return err
 		})
@@ -145,7 +145,7 @@ func awaitEnd(ctx context.Context, started, told string, exit func(context.Conte
 // parent, is process 1 of the container: with StopOnError=1, which is NDB's
 // default, it ends too, and the node is dead; with 0 it starts the node again.
 func (c *Cluster) CrashChild(ctx context.Context, id topology.ID) error {
-	n, err := c.role(id, topology.Data)
+	n, err := c.Role(id, topology.Data)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (c *Cluster) CrashChild(ctx context.Context, id topology.ID) error {
 	if err != nil {
 		return err
 	}
-	c.watch.forget(id)
+	c.Forget(id)
 	// proc(5): pid, name in brackets, state, parent. The name has no blank.
 	_, err = c.script(ctx, containerID, `
 killed=
@@ -166,16 +166,6 @@ if [ -z "$killed" ]; then echo "no ndbmtd runs below the angel"; exit 1; fi`)
 		return fmt.Errorf("crash the process of node %s: %w", n.Name, err)
 	}
 	return nil
-}
-
-// manage opens a session with the management server for one call.
-func (c *Cluster) manage(ctx context.Context, call func(*mgm.Client) error) error {
-	session, err := mgm.Dial(ctx, c.managementAddress(), mgm.Options{})
-	if err != nil {
-		return err
-	}
-	defer session.Close()
-	return call(session)
 }
 
 // signal sends a signal to a container's first process. A container that does

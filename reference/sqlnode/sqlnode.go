@@ -4,6 +4,7 @@ package sqlnode
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -25,7 +26,8 @@ import (
 // Account is how one logs in to a SQL node.
 type Account struct {
 	User, Password string
-	Database       string // the default database, "" for none
+	Database       string      // the default database, "" for none
+	TLS            *tls.Config `json:"-"` // nil for a connection in plain text
 }
 
 // Connect opens a session with the SQL node at address (host:port). It tries
@@ -91,7 +93,7 @@ func Open(address string, account Account) *sql.DB {
 func config(address string, account Account, dial reference.DialFunc) *mysql.Config {
 	c := mysql.NewConfig() // character set utf8mb4
 	c.User, c.Passwd, c.DBName = account.User, account.Password, account.Database
-	c.Net, c.Addr = "tcp", address
+	c.Net, c.Addr, c.TLS = "tcp", address, account.TLS
 	c.DialFunc = dial
 	// One round trip a statement instead of three (prepare, execute, close). The
 	// driver escapes for utf8mb4, and marks []byte as _binary.

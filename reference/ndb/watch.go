@@ -1,4 +1,4 @@
-package cluster
+package ndb
 
 import (
 	"context"
@@ -30,7 +30,7 @@ type sighting struct {
 // events. While that server is away it learns nothing: those who wait poll the
 // node status as well.
 type watch struct {
-	address  string
+	address  func() string // of the management server
 	topology topology.Topology
 
 	mu      sync.Mutex
@@ -43,7 +43,7 @@ type watch struct {
 	heard    chan struct{}            // closed and replaced at every event
 }
 
-func newWatch(address string, t topology.Topology) *watch {
+func newWatch(address func() string, t topology.Topology) *watch {
 	return &watch{address: address, topology: t, seen: map[topology.ID]sighting{}, changed: make(chan struct{}), heard: make(chan struct{})}
 }
 
@@ -55,7 +55,7 @@ func (w *watch) follow(ctx context.Context, sink func(reference.ClusterEvent)) e
 	gap := func(err error) {
 		sink(reference.ClusterEvent{At: time.Now(), Name: "EVENTS_LOST", Fields: map[string]string{"error": err.Error()}})
 	}
-	return mgm.Follow(ctx, w.address, mgm.Options{}, mgm.DefaultFilter(), func(e mgm.Event) {
+	return mgm.Follow(ctx, w.address(), mgm.Options{}, mgm.DefaultFilter(), func(e mgm.Event) {
 		w.take(e)
 		told := reference.ClusterEvent{At: e.At, Name: e.Name, Node: e.Node(), Source: e.Source, Fields: e.Fields}
 		w.remember(told)
@@ -165,12 +165,12 @@ func (w *watch) forget(id topology.ID) {
 // asks every data node in turn, and a frozen one makes it wait without end.
 const statusTimeout = 3 * time.Second
 
-// status asks the management server for the state of all nodes, or of those of
-// the given types.
-func (w *watch) status(ctx context.Context, types ...mgm.NodeType) (map[topology.ID]mgm.NodeStatus, error) {
+// NodeStatus asks the management server for the state of all nodes, or of those of
+// the given types, for three seconds at the most.
+func (v *View) NodeStatus(ctx context.Context, types ...mgm.NodeType) (map[topology.ID]mgm.NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	session, err := mgm.Dial(ctx, w.address, mgm.Options{})
+	session, err := mgm.Dial(ctx, v.management(), mgm.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package cluster
+package ndb
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 )
 
 var (
-	_ reference.Observer = (*Cluster)(nil)
-	_ reference.Admin    = (*Cluster)(nil)
+	_ reference.Observer = (*View)(nil)
+	_ reference.Admin    = (*View)(nil)
 )
 
 // Master is the data node that leads the others: NDB's president is the started
 // node that joined first. The management server tells; where it is dead, a SQL
 // node does.
-func (c *Cluster) Master(ctx context.Context) (topology.ID, error) {
-	status, err := c.watch.status(ctx, mgm.DataNode)
+func (v *View) Master(ctx context.Context) (topology.ID, error) {
+	status, err := v.NodeStatus(ctx, mgm.DataNode)
 	if id, ok := president(status); ok {
 		return id, nil
 	}
@@ -30,8 +30,8 @@ func (c *Cluster) Master(ctx context.Context) (topology.ID, error) {
 		err = errors.New("the management server knows of no data node that is started")
 	}
 	failures := []error{err}
-	for _, n := range c.spec.Topology.ByRole(topology.SQL) {
-		id, err := c.presidentSeen(ctx, n)
+	for _, n := range v.topology.ByRole(topology.SQL) {
+		id, err := v.presidentSeen(ctx, n)
 		if err == nil {
 			return id, nil
 		}
@@ -54,10 +54,10 @@ func president(status map[topology.ID]mgm.NodeStatus) (topology.ID, bool) {
 }
 
 // presidentSeen asks ndbinfo through one SQL node.
-func (c *Cluster) presidentSeen(ctx context.Context, n topology.Node) (topology.ID, error) {
+func (v *View) presidentSeen(ctx context.Context, n topology.Node) (topology.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	db := sqlnode.Open(c.Address(n), c.spec.Account)
+	db := sqlnode.Open(v.address(n), v.account)
 	defer db.Close()
 	var id topology.ID
 	if err := db.QueryRowContext(ctx, "SELECT president FROM ndbinfo.membership LIMIT 1").Scan(&id); err != nil {
@@ -70,19 +70,19 @@ func (c *Cluster) presidentSeen(ctx context.Context, n topology.Node) (topology.
 // since that time or later. Events of the last minute are remembered while
 // somebody watches; if nobody does, it watches itself, and learns only of what
 // happens from now on.
-func (c *Cluster) AwaitEvent(ctx context.Context, since time.Time, match func(reference.ClusterEvent) bool) (reference.Evidence, error) {
+func (v *View) AwaitEvent(ctx context.Context, since time.Time, match func(reference.ClusterEvent) bool) (reference.Evidence, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if !c.watch.watched() {
-		go func() { cancel(c.watch.follow(ctx, func(reference.ClusterEvent) {})) }()
+	if !v.watch.watched() {
+		go func() { cancel(v.watch.follow(ctx, func(reference.ClusterEvent) {})) }()
 	}
 	next := uint64(0)
 	for {
-		events, following, heard := c.watch.recall(next)
+		events, following, heard := v.watch.recall(next)
 		next = following
 		for _, e := range events {
 			if !e.At.Before(since) && match(e) {
-				return reference.Evidence{At: e.At, Source: "management event", Detail: c.tell(e)}, nil
+				return reference.Evidence{At: e.At, Source: "management event", Detail: v.tell(e)}, nil
 			}
 		}
 		select {
@@ -94,20 +94,20 @@ func (c *Cluster) AwaitEvent(ctx context.Context, since time.Time, match func(re
 }
 
 // tell names an event and the node that it is about.
-func (c *Cluster) tell(e reference.ClusterEvent) string {
-	if n, ok := c.spec.Topology.ByID(e.Node); ok {
+func (v *View) tell(e reference.ClusterEvent) string {
+	if n, ok := v.topology.ByID(e.Node); ok {
 		return e.Name + " of " + n.Name
 	}
 	return e.Name
 }
 
 // Dump gives a data node a DUMP code with its arguments.
-func (c *Cluster) Dump(ctx context.Context, id topology.ID, args ...int) error {
-	n, err := c.role(id, topology.Data)
+func (v *View) Dump(ctx context.Context, id topology.ID, args ...int) error {
+	n, err := v.Role(id, topology.Data)
 	if err != nil {
 		return err
 	}
-	if err := c.manage(ctx, func(session *mgm.Client) error { return session.DumpState(ctx, id, args...) }); err != nil {
+	if err := v.Manage(ctx, func(session *mgm.Client) error { return session.DumpState(ctx, id, args...) }); err != nil {
 		return fmt.Errorf("give node %s the dump code %v: %w", n.Name, args, err)
 	}
 	return nil
@@ -115,10 +115,10 @@ func (c *Cluster) Dump(ctx context.Context, id topology.ID, args ...int) error {
 
 // OpenAdmin opens an administrator's connections to a SQL node, in the database
 // that holds the mail data. It does not connect yet. The caller closes it.
-func (c *Cluster) OpenAdmin(id topology.ID) (*sql.DB, error) {
-	n, err := c.role(id, topology.SQL)
+func (v *View) OpenAdmin(id topology.ID) (*sql.DB, error) {
+	n, err := v.Role(id, topology.SQL)
 	if err != nil {
 		return nil, err
 	}
-	return sqlnode.Open(c.Address(n), c.spec.Account), nil
+	return sqlnode.Open(v.address(n), v.account), nil
 }
