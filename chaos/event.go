@@ -33,6 +33,10 @@ const (
 	StepFailed    = "failed"    // a step, Fields["what"], did not come about; Fields["error"] says why
 )
 
+// NotInjected begins the error of a fault whose turn did not come, because of
+// another one or of the cluster; it could have been made.
+const NotInjected = "not injected"
+
 // EventSink takes events as they happen, from any goroutine.
 type EventSink interface {
 	Event(e Event)

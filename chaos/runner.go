@@ -104,7 +104,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			for _, p := range rest {
-				r.course(p).failed(StepInjected, fmt.Errorf("not injected, the plan ended early: %w", err))
+				r.course(p).failed(StepInjected, fmt.Errorf(NotInjected+", the plan ended early: %w", err))
 			}
 			return err
 		}
@@ -151,7 +151,7 @@ func (r *Runner) turn(ctx context.Context, planned []Planned) error {
 	// is not over.
 	for _, c := range g {
 		if err := c.whole(ctx); err != nil {
-			g.skip(c, fmt.Errorf("not injected, as the cluster is not redundant: %w", err))
+			g.skip(c, fmt.Errorf(NotInjected+", as the cluster is not redundant: %w", err))
 			return context.Cause(ctx)
 		}
 	}
@@ -190,7 +190,7 @@ func (g group) skip(because *course, err error) {
 		if c == because {
 			c.failed(StepInjected, err)
 		} else {
-			c.failed(StepInjected, fmt.Errorf("not injected, as %s was not: %w", because.p.ID, err))
+			c.failed(StepInjected, fmt.Errorf(NotInjected+", as %s was not: %w", because.p.ID, err))
 		}
 	}
 }
@@ -213,7 +213,7 @@ func (g group) inject(ctx context.Context) (heal bool, journalErr error) {
 		}
 		if i > 0 {
 			if err := sleepUntil(ctx, g[i-1].effect.Add(c.p.Gap)); err != nil {
-				notAnyMore("not injected, the plan ended early: %w", err)
+				notAnyMore(NotInjected+", the plan ended early: %w", err)
 				return true, nil
 			}
 		}
@@ -231,12 +231,12 @@ func (g group) inject(ctx context.Context) (heal bool, journalErr error) {
 		c.journaled = true
 		next = next[1:]
 		if ok, err := c.inject(ctx); !ok {
-			notAnyMore("not injected, as %s could not be", c.p.ID)
+			notAnyMore(NotInjected+", as %s could not be", c.p.ID)
 			return true, err
 		}
 		effect, err := c.awaitEffect(ctx)
 		if err != nil {
-			notAnyMore("not injected, as %s had no effect", c.p.ID)
+			notAnyMore(NotInjected+", as %s had no effect", c.p.ID)
 			g.injected().releaseNow()
 			return ctx.Err() != nil, nil
 		}

@@ -9,7 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/mailbench/mailbench/chaos"
 )
 
 // FaultRowSchema names the layout of a row of a fault table.
@@ -32,6 +35,7 @@ type FaultRow struct {
 	Version   map[string]string `json:"version,omitempty"`
 	Host      map[string]string `json:"host,omitempty"`
 	Offered   *Decimal          `json:"offered_per_second,omitempty"` // messages, over the whole run
+	Calm      *Latency          `json:"calm_routing_us,omitempty"`    // service time of routing in the run while no fault was
 	Disturbed []string          `json:"disturbed,omitempty"`          // how the generator of the run was
 	Failed    string            `json:"failed,omitempty"`             // which step did not come about
 	Result    *FaultResult      `json:"result,omitempty"`
@@ -40,10 +44,6 @@ type FaultRow struct {
 // Good says whether the row is of a fault that went through all its steps.
 func (r *FaultRow) Good() bool { return r.Refused == "" && r.Failed == "" && r.Result != nil }
 
-// Made says whether the fault was made at all: one that stood behind a fault that
-// ended the plan was not.
-func (r *FaultRow) Made() bool { return r.Result != nil && r.Result.InjectedAtUS != nil }
-
 // FaultRows makes the rows of a judged run. Label names the fault that a planned
 // fault's id stands for, "" for one that is no row of its own. A fault that was
 // made when there was no load is none.
@@ -51,15 +51,20 @@ func FaultRows(run *Run, m Manifest, label func(id string) string) []FaultRow {
 	var rows []FaultRow
 	for _, f := range run.Faults {
 		name := label(f.ID)
-		if name == "" || f.InjectedAtUS == nil || run.MeasuredToUS == nil || *f.InjectedAtUS >= *run.MeasuredToUS {
+		if name == "" || run.MeasuredToUS == nil || f.InjectedAtUS != nil && *f.InjectedAtUS >= *run.MeasuredToUS {
 			continue
+		}
+		if f.InjectedAtUS == nil && (f.Failure == "" || strings.HasPrefix(f.Failure, chaos.NotInjected)) {
+			continue // its turn did not come
 		}
 		row := FaultRow{
 			Schema: FaultRowSchema, Scenario: run.Scenario, Fault: name, RunID: run.RunID, Seed: run.Seed,
 			Anchor: m.Anchor, Version: run.Version, Host: run.Host, Offered: run.OfferedPerSecond,
-			Disturbed: run.Generator.complaints(m.Bounds), Result: &f,
+			Calm: run.Paths["routing"].CalmUS, Disturbed: run.Generator.complaints(m.Bounds), Result: &f,
 		}
 		switch {
+		case f.InjectedAtUS == nil:
+			row.Failed = "could not be made"
 		case f.EffectiveAtUS == nil:
 			row.Failed = "was not seen to take effect"
 		case f.RecoveredAtUS == nil:
@@ -106,6 +111,21 @@ func ReadFaultRows(path string) ([]FaultRow, error) {
 		}
 		rows = append(rows, row)
 	}
+}
+
+// WriteFaultRows writes a file of rows anew. A reader sees the old rows or the new.
+func WriteFaultRows(path string, rows []FaultRow) error {
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write the rows of a fault table: %w", err)
+	}
+	if err := AppendFaultRows(fresh, rows); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("write the rows of a fault table: %w", err)
+	}
+	return nil
 }
 
 // AppendFaultRows adds rows to a file, and makes it if need be.
@@ -157,7 +177,7 @@ type FaultSummary struct {
 // FailOver is what became of the ops of a path that met a fault.
 type FailOver struct {
 	Ops, Bad, FailedOver int64
-	Extra                *Spread // by how much the median service time of those that failed over was above the others'
+	Extra                *Spread // by how much the median service time of those that failed over was above that of calm times
 	Longest              int64   // the longest service time of one that failed over
 }
 
@@ -234,8 +254,8 @@ func summarizeFault(rows []FaultRow) FaultSummary {
 			s.Routing.Ops += p.Ops
 			s.Routing.Bad += p.BadOps
 			s.Routing.FailedOver += p.FailedOver
-			if p.FailedOverUS != nil && p.StraightUS != nil {
-				extra = append(extra, p.FailedOverUS.P50-p.StraightUS.P50)
+			if p.FailedOverUS != nil && row.Calm != nil {
+				extra = append(extra, p.FailedOverUS.P50-row.Calm.P50)
 				s.Routing.Longest = max(s.Routing.Longest, p.FailedOverUS.Max)
 			}
 		}

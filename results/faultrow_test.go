@@ -70,6 +70,12 @@ func TestFaultRowsOfARun(t *testing.T) {
 			"kill sql1: ; kill data1: was not over when the load ended"},
 		{"the load ended before the second", func(r *Run) { r.MeasuredToUS = at(29_000_000) }, "kill sql1: "},
 		{"the second was never made", func(r *Run) { r.Faults[1].InjectedAtUS = nil }, "kill sql1: "},
+		{"the turn of the second did not come", func(r *Run) {
+			r.Faults[1].InjectedAtUS, r.Faults[1].Failure = nil, "not injected, the plan ended early: broken"
+		}, "kill sql1: "},
+		{"the second could not be made", func(r *Run) {
+			r.Faults[1].InjectedAtUS, r.Faults[1].Failure = nil, "no such table"
+		}, "kill sql1: ; kill data1: could not be made"},
 		{"the recording does not say how long the load was", func(r *Run) { r.MeasuredToUS = nil }, ""},
 	} {
 		var got []string

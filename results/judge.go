@@ -309,7 +309,9 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 		}
 	}
 	for _, path := range j.shown() {
-		run.Paths[path.String()] = j.paths[path].result()
+		result := j.paths[path].result()
+		result.CalmUS = j.charges[len(j.charges)-1].paths[path].straight.summary()
+		run.Paths[path.String()] = result
 	}
 	for _, o := range j.objectives {
 		run.Objectives = append(run.Objectives, o.result())
@@ -471,6 +473,7 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Redundant:     between(f.injected, f.redundant),
 		},
 		Errors:     errorCounts(c.errors),
+		Failure:    f.failure,
 		Paths:      map[string]FaultPath{},
 		ResponseUS: c.responses.summary(),
 		Charge:     j.charge(c),
@@ -481,7 +484,7 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 		path := c.paths[p]
 		result := FaultPath{
 			Ops: path.ops, BadOps: path.bad,
-			FailedOver: path.failedOver.total, FailedOverUS: path.failedOver.summary(), StraightUS: path.straight.summary(),
+			FailedOver: path.failedOver.total, FailedOverUS: path.failedOver.summary(),
 		}
 		if injected {
 			result.OutageSpans = path.spans(length)

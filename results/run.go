@@ -98,7 +98,8 @@ type PathResult struct {
 	Degraded   int64    `json:"degraded"`
 	Failed     int64    `json:"failed"`
 	Unknown    int64    `json:"unknown"`
-	Wrong      int64    `json:"wrong"` // answered, but not rightly; these are bad ops
+	Wrong      int64    `json:"wrong"`   // answered, but not rightly; these are bad ops
+	CalmUS     *Latency `json:"calm_us"` // service time of those that no fault is charged with and that were answered at the first attempt
 	QueueUS    *Latency `json:"queue_us"`
 	ServiceUS  *Latency `json:"service_us"`
 	ResponseUS *Latency `json:"response_us"`
@@ -135,6 +136,7 @@ type FaultResult struct {
 	Paths         map[string]FaultPath `json:"paths"`
 	ResponseUS    *Latency             `json:"response_us"` // of the ops intended in its window, null without
 	Errors        []ErrorCount         `json:"errors"`      // of the attempts of the ops that it is charged with
+	Failure       string               `json:"failure"`     // why a step did not come about, "" if all did
 	Charge
 }
 
@@ -146,7 +148,6 @@ type FaultPath struct {
 	BadOps       int64    `json:"bad_ops"`
 	FailedOver   int64    `json:"failed_over"`    // answered by another node than the one asked first
 	FailedOverUS *Latency `json:"failed_over_us"` // service time of these, null without
-	StraightUS   *Latency `json:"straight_us"`    // service time of those answered at the first attempt, null without
 }
 
 // Spans are how long each part of a fault took, in microseconds. All but those of

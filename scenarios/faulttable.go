@@ -238,6 +238,77 @@ func tableLabels(s *Scenario, plan chaos.Plan) func(id string) string {
 	return func(id string) string { return byID[id] }
 }
 
+// Rejudge makes the rows of the runs of a scenario anew whose recordings are still
+// in Dir. Rows whose recordings are gone stay as they are.
+func (t *FaultTable) Rejudge(s *Scenario) error {
+	rows, err := results.ReadFaultRows(t.Rows)
+	if err != nil {
+		return err
+	}
+	folders, err := filepath.Glob(filepath.Join(t.Dir, s.Name+"-*", results.ManifestFile))
+	if err != nil {
+		return fmt.Errorf("find the runs of scenario %s in %s: %w", s.Name, t.Dir, err)
+	}
+	for _, manifest := range folders { // in the order of their times
+		made, err := judgedAgain(filepath.Dir(manifest))
+		if err != nil {
+			return err
+		}
+		rows = replaceRows(rows, made)
+	}
+	return results.WriteFaultRows(t.Rows, rows)
+}
+
+// judgedAgain are the rows of a recording of a fault table.
+func judgedAgain(dir string) ([]results.FaultRow, error) {
+	reader, err := results.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	run, err := results.Judge(reader)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, results.ScenarioFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the scenario of a run: %w", err)
+	}
+	one, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	t, err := one.Topology()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := one.faultPlan(t)
+	if err != nil {
+		return nil, err
+	}
+	if sum := plan.SHA256(); sum != run.Plan.SHA256 {
+		return nil, fmt.Errorf("%s: this program makes another fault plan of its scenario: judge it with the one that wrote it", dir)
+	}
+	made := results.FaultRows(run, reader.Manifest(), tableLabels(one, plan))
+	if run.End == nil || run.End.Reason == results.Interrupted {
+		made = slices.DeleteFunc(made, func(row results.FaultRow) bool { return !row.Good() })
+	}
+	return made, nil
+}
+
+// replaceRows puts rows of a run where its rows stand, or at the end.
+func replaceRows(rows, made []results.FaultRow) []results.FaultRow {
+	if len(made) == 0 {
+		return rows
+	}
+	ofRun := func(row results.FaultRow) bool { return row.RunID == made[0].RunID }
+	at := slices.IndexFunc(rows, ofRun)
+	if at < 0 {
+		at = len(rows)
+	}
+	return slices.Insert(slices.DeleteFunc(rows, ofRun), at, made...)
+}
+
 // refused asks of each fault whether it can be made here.
 func (t *FaultTable) refused(ctx context.Context, s *Scenario, missing []tableFault) ([]results.FaultRow, error) {
 	docker, err := engine.Connect(ctx)

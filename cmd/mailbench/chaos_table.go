@@ -24,6 +24,7 @@ func newChaosTable() *cobra.Command {
 		failures int
 		longest  time.Duration
 		quiet    bool
+		again    bool
 	)
 	c := &cobra.Command{
 		Use:   "table SCENARIO...",
@@ -67,7 +68,12 @@ are the table's own.`,
 			}
 			var err error
 			for _, s := range all {
-				if err = table.Perform(c.Context(), s); err != nil {
+				if again {
+					err = table.Rejudge(s)
+				} else {
+					err = table.Perform(c.Context(), s)
+				}
+				if err != nil {
 					break
 				}
 			}
@@ -83,6 +89,7 @@ are the table's own.`,
 	c.Flags().StringVar(&runs, "out", filepath.Join("results", "runs"), "directory of the runs")
 	c.Flags().StringVar(&image, "image", "", "image of the nodes (default: found, or built)")
 	c.Flags().StringVar(&progress, "progress", "auto", "progress lines: auto, plain or none")
+	c.Flags().BoolVar(&again, "rejudge", false, "make no fault, but the rows anew of those recordings that are in --out")
 	c.Flags().BoolVar(&quiet, "quiet", false, "make those again that were made while the generator was disturbed")
 	c.Flags().DurationVar(&longest, "longest", 30*time.Minute, "how long the load of one run may last")
 	c.Flags().IntVar(&failures, "failures", mostFailures, "after how many failed repetitions a fault is left alone")

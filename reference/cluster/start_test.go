@@ -107,6 +107,11 @@ func TestKilledNodesComeBack(t *testing.T) {
 		}
 		e, err := c.AwaitDown(ctx, n.ID)
 		step("down", e, err)
+		brief, done := context.WithTimeout(ctx, 2*time.Second)
+		if _, err := c.AwaitRedundant(brief, n.ID); err == nil || !strings.Contains(err.Error(), "the process of "+name+" has ended, with exit code 137") {
+			t.Errorf("%s is dead; in vain was waited for redundancy, with the error: %v", name, err)
+		}
+		done()
 		if n.Role == topology.SQL {
 			_, err := c.Connect(ctx, n.ID, reference.ConnectOptions{ConnectTimeout: 10 * time.Second})
 			if err == nil || !strings.Contains(err.Error(), "refused") {

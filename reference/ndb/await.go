@@ -180,6 +180,7 @@ func (v *View) dataNodesWhole(ctx context.Context) (reference.Evidence, error) {
 	var failures []error
 	for _, n := range v.topology.ByRole(topology.SQL) {
 		if !Up(status[n.ID]) {
+			failures = append(failures, fmt.Errorf("%s is not connected to the cluster", n.Name))
 			continue
 		}
 		err := v.arbitratorSeen(ctx, n)
