@@ -79,6 +79,14 @@ differential: image programs ## a long differential test of greylisting: REQUEST
 	    -differential.requests $(REQUESTS) -differential.seed $(SEED) || status=$$?; \
 	  $(BIN) cluster down --name test || status=$$?; exit $$status
 
+ONLY ?= .
+
+.PHONY: heal-matrix
+heal-matrix: image ## kill the harness at every step of every fault, and heal: the cases without a row of the seed. ONLY=regexp SEED=1
+	$(GO) test -count=1 -v -run 'TestHealMatrix$$' -timeout 240m ./cmd/mailbench \
+	    -heal.matrix -heal.only '$(ONLY)' -heal.seed $(if $(filter file,$(origin SEED)),1,$(SEED))
+	$(GO) test -count=1 -run HealMatrix ./cmd/mailbench -update
+
 .PHONY: fault-table
 fault-table: image ## go on with the table of docs/faults.md: some two hours in all
 	@$(BIN) chaos table scenarios/faulttable/*.yaml --rows results/faults/table.jsonl

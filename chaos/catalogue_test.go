@@ -50,7 +50,7 @@ func TestCatalogueSaysWhatAPersonMustKnow(t *testing.T) {
 func TestKindsHaveExactlyTheirOwnSettings(t *testing.T) {
 	everything := Settings{
 		Peers: []string{"host:cyrus2"}, Direction: reference.Incoming, Clients: []string{"mta1"}, Delay: time.Second, LossPPM: 1,
-		BitsPerSecond: 1_000_000, BytesPerSecond: 1_000_000, MilliCPUs: 100, LeaveBytes: 1, Connections: 1, Rows: 1, Table: "a.b", Phase: 1,
+		BitsPerSecond: 1_000_000, BytesPerSecond: 1_000_000, MilliCPUs: 100, MemoryBytes: 1 << 20, LeaveBytes: 1, Connections: 1, Rows: 1, Table: "a.b", Phase: 1,
 		Inject: []string{"a"}, Recover: []string{"b", "c d"}, Effect: []string{"/e"}, Redundant: []string{"f"}, Limit: time.Second,
 	}
 	if v := reflect.ValueOf(everything); true {

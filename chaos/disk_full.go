@@ -16,7 +16,7 @@ import (
 // written to. It then ends with a file system error. Where the target takes DUMP
 // codes a checkpoint is asked for, so that this is now and not in some minutes.
 //
-// Recover frees the disk, and kills and starts a node that was counted as failed.
+// Recover frees the disk, and starts a node that has ended.
 // A node that cannot write what its start needs ends again, which is why the disk
 // is freed first.
 //
@@ -76,6 +76,10 @@ func (f diskFull) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
 }
 
 func (f diskFull) Recover(ctx context.Context) error { return f.Undo(ctx) }
+
+func (f diskFull) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
 
 func (f diskFull) Undo(ctx context.Context) error {
 	return f.takeBack(ctx, func() error {

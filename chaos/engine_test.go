@@ -202,6 +202,13 @@ func (s *engineNode) start() error {
 	return nil
 }
 
+func (e *engine) Runs(_ context.Context, id topology.ID) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pass()
+	return e.nodes[id].running, nil
+}
+
 func (e *engine) Kill(ctx context.Context, id topology.ID) error {
 	return e.onNode(ctx, "kill", id, (*engineNode).stop)
 }

@@ -42,7 +42,7 @@ type Fault interface {
 	Recover(ctx context.Context) error
 
 	// AwaitRecovered waits until the nodes take part again. It needs Recover or
-	// Undo before it; it may be called again.
+	// Undo before it; it may be called again, after an ErrEnded once Undo was.
 	AwaitRecovered(ctx context.Context) (reference.Evidence, error)
 
 	// AwaitRedundant waits until losing another node would cost no more than it
@@ -156,6 +156,10 @@ type Target interface {
 // ErrNeedsPerson is what errors wrap that say that no program can put right what
 // a journal tells of.
 var ErrNeedsPerson = errors.New("needs a person")
+
+// ErrEnded is what errors of AwaitRecovered wrap that say that a node has ended
+// after the fault was taken back, and because of it: Undo starts it.
+var ErrEnded = errors.New("ended after the fault was taken back")
 
 // Builder returns what makes the faults of a plan, or of a journal, on a
 // target. Links are the clients' connections, nil where there are none, such as

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,12 +139,37 @@ func TestTurnsOfFaultsBeyondOneKill(t *testing.T) {
 			nil,
 		},
 		{
-			"a paused node that was counted as failed is killed and started",
+			"a paused node that was counted as failed ends when it is thawed, and is started",
 			[]Spec{{Kind: Pause, Target: "data1", At: time.Minute, Hold: 5 * s}},
 			func(*bed) {},
 			[]string{
 				"1m0s f1-pause-data1 injected", "1m25s f1-pause-data1 effective", "1m30s f1-pause-data1 recover",
-				"1m40s f1-pause-data1 recovered", "1m40s f1-pause-data1 redundant",
+				"1m42.2s f1-pause-data1 recovered", "1m42.2s f1-pause-data1 redundant",
+			},
+			nil,
+		},
+		{
+			"a node that ends some time after its host can be heard again is started, and the plan goes on",
+			[]Spec{{Kind: Isolate, Target: "data1", At: time.Minute, Hold: 5 * s}},
+			func(b *bed) {
+				var ends sync.Once
+				b.engine.point = func(_ context.Context, point string) error {
+					if point != "mend cyrus1 done" {
+						return nil
+					}
+					ends.Do(func() {
+						time.AfterFunc(8*s, func() {
+							b.engine.mu.Lock()
+							defer b.engine.mu.Unlock()
+							_ = b.engine.nodes[2].stop()
+						})
+					})
+					return nil
+				}
+			},
+			[]string{
+				"1m0s f1-isolate-data1 injected", "1m25s f1-isolate-data1 effective", "1m30s f1-isolate-data1 recover",
+				"1m48.2s f1-isolate-data1 recovered", "1m48.2s f1-isolate-data1 redundant",
 			},
 			nil,
 		},

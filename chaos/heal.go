@@ -63,7 +63,17 @@ func Heal(ctx context.Context, entries []Entry, faults func(Planned) (Fault, err
 		h := &done[i]
 		if h.Err == nil {
 			var err error
-			if h.Evidence, err = built[i].AwaitRecovered(ctx); err != nil {
+			for ends := 0; ; ends++ {
+				h.Evidence, err = built[i].AwaitRecovered(ctx)
+				if !errors.Is(err, ErrEnded) || ends == mostEnds {
+					break
+				}
+				if undoErr := built[i].Undo(ctx); undoErr != nil {
+					err = errors.Join(err, undoErr)
+					break
+				}
+			}
+			if err != nil {
 				h.Err = fmt.Errorf("undone, but it does not take part again: %w", err)
 			}
 		}

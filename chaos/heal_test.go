@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +138,47 @@ func TestHeal(t *testing.T) {
 					t.Errorf("journal closed: %v, want %v", closed, row.closed)
 				}
 			})
+		})
+	}
+}
+
+// endsAgain is a fault whose node ends so many times after it was undone.
+type endsAgain struct {
+	Fault
+	ends, undone *int
+}
+
+func (f endsAgain) Undo(ctx context.Context) error {
+	*f.undone++
+	return f.Fault.Undo(ctx)
+}
+
+func (f endsAgain) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	if *f.ends--; *f.ends >= 0 {
+		return reference.Evidence{}, fmt.Errorf("data1 %w", ErrEnded)
+	}
+	return f.Fault.AwaitRecovered(ctx)
+}
+
+func TestHealStartsWhatEndsAfterItsFaultWasUndone(t *testing.T) {
+	for _, row := range []struct {
+		sentence     string
+		ends, undone int
+		err          error
+	}{
+		{"a node that stays", 0, 1, nil},
+		{"a node that ends once", 1, 2, nil},
+		{"a node that always ends", 100, 1 + mostEnds, ErrUnhealed},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			nodes, ends, undone := newFakeNodes(), row.ends, 0
+			_, err := Heal(t.Context(), entriesOf("f1 inject"), func(p Planned) (Fault, error) {
+				f, err := Builder(nodes, nil)(p)
+				return endsAgain{f, &ends, &undone}, err
+			}, nil)
+			if !errors.Is(err, row.err) || undone != row.undone {
+				t.Errorf("%s: undone %d times, %v; want %d, %v", row.sentence, undone, err, row.undone, row.err)
+			}
 		})
 	}
 }

@@ -20,8 +20,10 @@ const everyPacket = 1_000_000
 // 2305). A SQL node there is given up after 6 to 7.5 s and connects again by
 // itself; its clients hear nothing and run into their time-outs.
 //
-// Recover mends the network, and kills and starts the data nodes that were
-// counted as failed: they end by themselves, but nobody knows when.
+// Recover mends the network, and starts the data nodes that then end, as those do
+// that the others have counted as failed. One that was silent for less goes on,
+// but has the others drop every connection that it had given up: of SQL nodes, and
+// of the arbitrator. See Settled.
 //
 // Effect: the cluster counts every node of the hosts as failed, or the clients
 // feel it.
@@ -67,6 +69,10 @@ func (f isolate) Inject(ctx context.Context) error { return f.cutOff(ctx) }
 
 func (f isolate) Recover(ctx context.Context) error { return f.Undo(ctx) }
 
+func (f isolate) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
+
 func (f isolate) Undo(ctx context.Context) error { return f.mend(ctx) }
 
 // cutOff drops every packet of the fault's hosts.
@@ -78,11 +84,14 @@ func (s site) cutOff(ctx context.Context) error {
 	})
 }
 
-// mend takes the fault's rules back.
+// mend takes the fault's rules back, and starts anew what had failed.
 func (s site) mend(ctx context.Context) error {
-	return s.takeBack(ctx, func() error {
-		return with(s, Firewall, func(can reference.Firewall) error {
-			return s.onHosts(func(host string) error { return can.Mend(ctx, host, s.p.ID) })
-		})
+	return s.takeBack(ctx, func() error { return s.uncut(ctx) })
+}
+
+// uncut takes the fault's rules back.
+func (s site) uncut(ctx context.Context) error {
+	return with(s, Firewall, func(can reference.Firewall) error {
+		return s.onHosts(func(host string) error { return can.Mend(ctx, host, s.p.ID) })
 	})
 }

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"time"
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
@@ -18,8 +17,8 @@ import (
 // nodes are missed, and counted as failed as under Isolate. A plan counts the
 // nodes as lost whatever the share, as chance has the last word.
 //
-// Recover takes the rules away, and kills and starts the data nodes that were
-// counted as failed.
+// Recover takes the rules away, and starts the data nodes that then end, as under
+// Isolate.
 //
 // Effect: a heartbeat of one of the nodes was missed, one is counted as failed,
 // or the clients feel it.
@@ -44,26 +43,21 @@ func describeLoss() Description {
 		},
 		loses: losesAll,
 		check: checkPeers,
-		build: func(s site) Fault { return &loss{site: s} },
+		build: newLossy,
 	}
 }
 
-type loss struct {
-	site
-	since time.Time // of the injection, for the evidence only
+// lossy is squeezed by a firewall, which may not be there to do it.
+type lossy struct{ squeezed }
+
+func newLossy(s site) Fault {
+	return &lossy{squeezed{
+		site: s,
+		make: func(ctx context.Context) error {
+			return with(s, Firewall, func(can reference.Firewall) error { return s.cutFrom(ctx, can, s.p.Settings.LossPPM) })
+		},
+		undo: s.uncut,
+	}}
 }
 
-func (f *loss) Check(ctx context.Context) error { return f.checkFirewall(ctx) }
-
-func (f *loss) Inject(ctx context.Context) error {
-	f.since = time.Now()
-	return with(f.site, Firewall, func(can reference.Firewall) error { return f.cutFrom(ctx, can, f.p.Settings.LossPPM) })
-}
-
-func (f *loss) AwaitEffect(ctx context.Context) (reference.Evidence, error) {
-	return f.awaitTrouble(ctx, f.p.Nodes, f.since)
-}
-
-func (f *loss) Recover(ctx context.Context) error { return f.Undo(ctx) }
-
-func (f *loss) Undo(ctx context.Context) error { return f.mend(ctx) }
+func (f *lossy) Check(ctx context.Context) error { return f.checkFirewall(ctx) }

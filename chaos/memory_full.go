@@ -83,7 +83,7 @@ func (f *memoryFull) Inject(ctx context.Context) error {
 	table := f.database() + ".filler"
 	for _, statement := range []string{
 		"CREATE DATABASE " + f.database(),
-		"CREATE TABLE " + table + " (id INT UNSIGNED NOT NULL PRIMARY KEY USING HASH, filler VARBINARY(8000) NOT NULL) ENGINE=NDBCLUSTER",
+		"CREATE TABLE " + table + " (id INT UNSIGNED NOT NULL, filler VARBINARY(8000) NOT NULL, PRIMARY KEY (id) USING HASH) ENGINE=NDBCLUSTER",
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("prepare to fill DataMemory through %s: %w", n.Name, err)

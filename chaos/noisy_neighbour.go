@@ -9,8 +9,8 @@ import (
 )
 
 // NoisyNeighbour runs something beside nodes that takes from their share of the
-// processors, and writes to their disk and syncs: a busy Cyrus on the same
-// machine.
+// processors and of the memory, and writes to their disk and syncs: a busy Cyrus
+// on the same machine.
 //
 // A data node's threads wait for a processor, and so does every transaction that
 // it coordinates or has a replica of: the cluster is as slow as its slowest
@@ -20,6 +20,11 @@ import (
 // a global checkpoint that stands for TimeBetweenGlobalCheckpointsTimeout ends the
 // slowest node. A plan therefore counts the nodes as lost.
 //
+// A data node allocates DataMemory when it starts, and that is not to be had.
+// What memory the neighbour holds first costs the node what is cached of its
+// files, and then whatever it wants more: the kernel ends it (OOM) when it goes
+// beyond what is left. It is refused more than the node leaves unused.
+//
 // Effect: a heartbeat of one of the nodes was missed, one is counted as failed,
 // or the clients feel it.
 const NoisyNeighbour Kind = "noisy-neighbour"
@@ -27,12 +32,13 @@ const NoisyNeighbour Kind = "noisy-neighbour"
 func describeNoisyNeighbour() Description {
 	return Description{
 		Kind:    NoisyNeighbour,
-		Summary: "a neighbour beside a node that takes from its processors and its disk",
+		Summary: "a neighbour beside a node that takes from its processors, its memory and its disk",
 		Source:  "MySQL manual, TimeBetweenWatchDogCheck, TimeBetweenGlobalCheckpointsTimeout",
 		Roles:   []topology.Role{topology.Data, topology.SQL},
 		Settings: []Setting{
 			settingMilliCPUs("what it takes of the node's share").required(),
 			settingBytesPerSecond().orNothing("it writes nothing"),
+			number("memory_bytes", "what it holds of the node's memory, and reads once a second", "bytes", 1<<20, 1<<40, int64(0), func(s *Settings) *int64 { return &s.MemoryBytes }).orNothing("it holds none"),
 		},
 		Needs:   []Capability{Hog},
 		Nearest: SlowCPU,
@@ -65,7 +71,7 @@ func newHogged(s site) Fault {
 		site: s,
 		make: func(ctx context.Context) error {
 			return with(s, Hog, func(can reference.Hog) error {
-				load := reference.HogLoad{MilliCPUs: s.p.Settings.MilliCPUs, BytesPerSecond: s.p.Settings.BytesPerSecond}
+				load := reference.HogLoad{MilliCPUs: s.p.Settings.MilliCPUs, BytesPerSecond: s.p.Settings.BytesPerSecond, MemoryBytes: s.p.Settings.MemoryBytes}
 				return s.onNodes(func(id topology.ID) error { return can.StartHog(ctx, id, load) })
 			})
 		},
@@ -87,6 +93,10 @@ func (f *squeezed) AwaitEffect(ctx context.Context) (reference.Evidence, error) 
 }
 
 func (f *squeezed) Recover(ctx context.Context) error { return f.Undo(ctx) }
+
+func (f *squeezed) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
 
 func (f *squeezed) Undo(ctx context.Context) error {
 	return f.takeBack(ctx, func() error { return f.undo(ctx) })

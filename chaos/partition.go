@@ -26,8 +26,8 @@ import (
 // A one-way cut is a cut: what is sent is not acknowledged, and TCP stalls.
 // Hosts that are among their own peers are cut off from the others of them.
 //
-// Recover mends the network, and kills and starts the data nodes of both sides
-// that were counted as failed.
+// Recover mends the network, and starts the data nodes of both sides that have
+// ended or then do, as under Isolate.
 //
 // Effect: the cluster counts a node of either side as failed, or the clients feel
 // it.
@@ -154,5 +154,9 @@ func (f partition) AwaitEffect(ctx context.Context) (reference.Evidence, error) 
 }
 
 func (f partition) Recover(ctx context.Context) error { return f.Undo(ctx) }
+
+func (f partition) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
 
 func (f partition) Undo(ctx context.Context) error { return f.mend(ctx) }

@@ -18,8 +18,7 @@ import (
 // data nodes count it as failed after 4 to 5 intervals of HeartbeatIntervalDbDb,
 // 20 to 25 s (QmgrMain.cpp, checkHeartbeat), and go on as after a kill. Thawed
 // before that it goes on as if nothing had been. Thawed later it learns that it
-// was excluded and ends (exit codes 2315, 2305 or 6050): Recover kills and
-// starts it then, so that the time of its start is the harness's.
+// was excluded and ends (exit codes 2315, 2305 or 6050): Recover starts it then.
 //
 // SQL node. Its clients hear nothing and run into their own time-outs; its row
 // locks stand until the data nodes have given it up, 6 to 7.5 s. It connects
@@ -59,6 +58,10 @@ func (f pause) Inject(ctx context.Context) error {
 }
 
 func (f pause) Recover(ctx context.Context) error { return f.Undo(ctx) }
+
+func (f pause) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
 
 func (f pause) Undo(ctx context.Context) error {
 	return f.takeBack(ctx, func() error {

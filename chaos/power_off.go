@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
@@ -47,5 +48,9 @@ func (f powerOff) Inject(ctx context.Context) error {
 }
 
 func (f powerOff) Recover(ctx context.Context) error { return f.Undo(ctx) }
+
+func (f powerOff) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return f.awaitMended(ctx)
+}
 
 func (f powerOff) Undo(ctx context.Context) error { return f.mend(ctx) }

@@ -177,7 +177,7 @@ func (r *Runner) turn(ctx context.Context, planned []Planned) error {
 		c.since = recovering
 	}
 	for _, c := range back {
-		if _, err := c.awaitStep(ctx, StepRecovered, c.limits.Recovered, c.fault.AwaitRecovered); err != nil {
+		if _, err := c.awaitStep(ctx, StepRecovered, c.limits.Recovered, c.awaitRecovered); err != nil {
 			return errors.Join(journalErr, g.heal(ctx))
 		}
 	}
@@ -273,7 +273,7 @@ func (g group) heal(ctx context.Context) error {
 		undone = append(undone, c)
 	}
 	for _, c := range undone {
-		if _, err := c.awaitStep(fresh, StepRecovered, c.limits.Heal, c.fault.AwaitRecovered); err != nil {
+		if _, err := c.awaitStep(fresh, StepRecovered, c.limits.Heal, c.awaitRecovered); err != nil {
 			failures = append(failures, c.unhealed("wait for it to take part again", err))
 			continue
 		}
@@ -311,6 +311,23 @@ func (g group) end(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// mostEnds is how often nodes may end after a fault was taken back: each node once
+// is what was seen.
+const mostEnds = 3
+
+// awaitRecovered awaits a fault's recovery. What ends meanwhile is started.
+func (c *course) awaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	for ends := 0; ; ends++ {
+		e, err := c.fault.AwaitRecovered(ctx)
+		if !errors.Is(err, ErrEnded) || ends == mostEnds {
+			return e, err
+		}
+		if err := errors.Join(c.Journal.Append(c.p, JournalUndo), c.act(ctx, c.fault.Undo)); err != nil {
+			return e, err
+		}
+	}
 }
 
 func (c *course) unhealed(doing string, err error) error {

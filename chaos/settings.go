@@ -24,6 +24,7 @@ type Settings struct {
 	BitsPerSecond  int64 `json:"bits_per_s,omitempty"`
 	BytesPerSecond int64 `json:"bytes_per_s,omitempty"`
 	MilliCPUs      int   `json:"milli_cpus,omitempty"` // thousandths of a processor
+	MemoryBytes    int64 `json:"memory_bytes,omitempty"`
 	LeaveBytes     int64 `json:"leave_bytes,omitempty"`
 
 	Connections int    `json:"connections,omitempty"`
@@ -153,6 +154,25 @@ func allSettings() []Setting {
 	return all
 }
 
+// Defaults returns settings of a kind with those filled in that are not set and
+// have a default. What no kind of the catalogue is has none.
+func (k Kind) Defaults(s Settings) Settings {
+	d, err := describe(k)
+	if err != nil {
+		return s
+	}
+	return d.filled(s)
+}
+
+func (d Description) filled(s Settings) Settings {
+	for _, own := range d.Settings {
+		if !own.isSet(s) && own.resolve != nil {
+			own.resolve(&s)
+		}
+	}
+	return s
+}
+
 // resolved checks that exactly the kind's settings are set, and in range, and
 // fills in the defaults.
 func (s Settings) resolved(d Description, wrong func(field, format string, args ...any)) Settings {
@@ -162,8 +182,6 @@ func (s Settings) resolved(d Description, wrong func(field, format string, args 
 		switch {
 		case !own.isSet(s) && own.Required:
 			wrong(own.Name, "is not set, but %s needs it: %s, %s", d.Kind, own.Doc, own.Range)
-		case !own.isSet(s) && own.resolve != nil:
-			own.resolve(&s)
 		case own.isSet(s) && own.wrong(s):
 			wrong(own.Name, "is out of range, must be %s", own.Range)
 		}
@@ -178,7 +196,7 @@ func (s Settings) resolved(d Description, wrong func(field, format string, args 
 		}
 		wrong(other.Name, "is set, but %s has %s", d.Kind, has)
 	}
-	return s
+	return d.filled(s)
 }
 
 // String writes what is set for people, "" for nothing.
@@ -202,7 +220,7 @@ func (s Settings) String() string {
 		words string
 	}{
 		{int64(s.LossPPM), "millionths of the packets lost"}, {s.BitsPerSecond, "bit/s"}, {s.BytesPerSecond, "bytes/s written"},
-		{int64(s.MilliCPUs), "thousandths of a processor"}, {s.LeaveBytes, "bytes left free"},
+		{int64(s.MilliCPUs), "thousandths of a processor"}, {s.MemoryBytes, "bytes of memory held"}, {s.LeaveBytes, "bytes left free"},
 		{int64(s.Connections), "connections"}, {int64(s.Rows), "rows"},
 	} {
 		if n.value != 0 {

@@ -89,14 +89,14 @@ func (s site) startAlong(ctx context.Context) error {
 	return s.restart(ctx, along, s.failed(ctx, along))
 }
 
-// restart starts nodes, and kills those first that the cluster counts as failed:
-// such a node ends by itself, at once or when it next hears from the others
-// (exit codes 2305, 2315 and 6050), and until then would be taken for one that
-// runs.
+// restart starts nodes, and kills those first that the cluster counts as failed and
+// that stay so: such a node ends by itself, at once or when it next hears from the
+// others (exit codes 2305, 2315 and 6050), and until then would be taken for one
+// that runs.
 func (s site) restart(ctx context.Context, nodes []topology.Node, failed map[topology.ID]bool) error {
 	return s.act(nodes, func(n topology.Node) error {
 		var killErr error
-		if failed[n.ID] {
+		if failed[n.ID] && !Settled(ctx, s.target, n) {
 			killErr = s.kill(ctx, n.ID) // may fail on a node that has ended: what counts is whether it starts
 		}
 		if err := s.target.StartNode(ctx, n.ID); err != nil {
@@ -106,10 +106,55 @@ func (s site) restart(ctx context.Context, nodes []topology.Node, failed map[top
 	})
 }
 
+// How long a node that was counted as failed may take to end or to take part
+// again, and how long it must then take part. A node that learns that it was
+// excluded ends within a second or two; the management server is connected again
+// within three.
+const (
+	settleTime = 10 * time.Second
+	standTime  = 3 * time.Second
+)
+
+// Settled waits, 10 s at the most, until it shows what becomes of a node that the
+// cluster counted as failed and that is let go: true if it has ended, or takes
+// part again. The management server gives up a silent node after 6 s, the other
+// data nodes after 20 to 25 s. In between the node has given up its arbitrator,
+// and has the others give up theirs once it hears from them; to kill it at that
+// moment takes the whole cluster along (seen: a host cut off for 14 s, the
+// survivor's exit code 2305).
+func Settled(ctx context.Context, target reference.Nodes, n topology.Node) bool {
+	can, ok := target.(reference.Liveness)
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	var since time.Time // when it began to take part again
+	for {
+		if runs, err := can.Runs(ctx, n.ID); err == nil && !runs {
+			return true
+		}
+		asking, stop := context.WithTimeout(ctx, time.Second)
+		_, err := target.AwaitUp(asking, n.ID)
+		stop()
+		switch {
+		case err != nil:
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= standTime:
+			return true
+		}
+		if sleepUntil(ctx, time.Now().Add(adminPoll)) != nil {
+			return false
+		}
+	}
+}
+
 // takeBack takes a fault back under which the cluster may have counted nodes as
 // failed although they live: it looks, undoes what was done to each place, and
-// starts anew what had failed. The look comes first, as a node that hears from
-// the others again is soon gone.
+// starts anew what had failed and does not take part again. The look comes first,
+// as a node that hears from the others again is soon gone.
 func (s site) takeBack(ctx context.Context, undo func() error) error {
 	nodes := s.touched()
 	failed := s.failed(ctx, nodes)
@@ -118,6 +163,47 @@ func (s site) takeBack(ctx context.Context, undo func() error) error {
 	}
 	return s.restart(ctx, nodes, failed)
 }
+
+// awaitMended waits until nodes that could not hear each other do so again: the
+// management server alone does not tell. TCP sends again what was lost at 0.2 s
+// times a power of two, so that connections stay silent for as long again as the
+// fault lasted, and data nodes that miss heartbeats meanwhile count each other as
+// failed: one of them ends.
+func (s site) awaitMended(ctx context.Context) (reference.Evidence, error) {
+	mended := func(ctx context.Context) (reference.Evidence, error) {
+		if up, err := s.all(ctx, s.touched(), s.target.AwaitUp); err != nil {
+			return up, err
+		}
+		return s.AwaitRedundant(ctx)
+	}
+	can, ok := s.target.(reference.Liveness)
+	if !ok {
+		return mended(ctx)
+	}
+	waiting, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for waiting.Err() == nil {
+			for _, n := range s.touched() {
+				if runs, err := can.Runs(waiting, n.ID); err == nil && !runs {
+					stop(fmt.Errorf("%s %w", n.Name, ErrEnded))
+				}
+			}
+			_ = sleepUntil(waiting, time.Now().Add(livePoll)) // its end is seen above
+		}
+	})
+	defer looking.Wait()
+	defer stop(nil)
+	e, err := mended(waiting)
+	if cause := context.Cause(waiting); err != nil && ctx.Err() == nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return e, err
+}
+
+// livePoll is how often a node is looked at that may end.
+const livePoll = time.Second
 
 // hosts are those of the nodes that the fault is made on.
 func (s site) hosts() []string { return hostsOf(s.p.Nodes) }

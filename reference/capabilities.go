@@ -14,6 +14,11 @@ import (
 // Unshape, ResetLimits, FreeDisk, StopHog), work on a node or host that is dead
 // already, and need no memory of the process that made the fault.
 type (
+	// Liveness says whether a node has processes, whatever the cluster thinks of it.
+	Liveness interface {
+		Runs(ctx context.Context, node topology.ID) (bool, error)
+	}
+
 	// Killer ends a node's process with SIGKILL; its host lives on.
 	Killer interface {
 		Kill(ctx context.Context, node topology.ID) error
@@ -89,8 +94,8 @@ type (
 	}
 
 	// Hog runs a neighbour beside a node's process on its host that writes to the
-	// same disk and syncs, and burns that many thousandths of a processor out of
-	// the node's own share.
+	// same disk and syncs, burns that many thousandths of a processor and holds that
+	// much memory, both out of the node's own share.
 	Hog interface {
 		StartHog(ctx context.Context, node topology.ID, h HogLoad) error
 		StopHog(ctx context.Context, node topology.ID) error
@@ -159,4 +164,5 @@ type Shape struct {
 type HogLoad struct {
 	MilliCPUs      int   // of the node's share
 	BytesPerSecond int64 // written and synced, 0 for none
+	MemoryBytes    int64 // held and read again and again, of the node's share; 0 for none
 }

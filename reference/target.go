@@ -173,7 +173,8 @@ type Target interface {
 // proves what became of it. The Await methods only watch; they may be called
 // again after a failure.
 type Nodes interface {
-	// StartNode starts a dead node from its own disk.
+	// StartNode starts a dead node from its own disk. It leaves one alone that
+	// runs, and waits for the end of one that was told to end, by whomever.
 	StartNode(ctx context.Context, node topology.ID) error
 	// AwaitDown waits until the rest of the cluster counts the node as failed.
 	AwaitDown(ctx context.Context, node topology.ID) (Evidence, error)

@@ -86,6 +86,8 @@ func faultSettings() []faultSetting {
 			func(s *chaos.Settings) value { return processorsValue(&s.MilliCPUs) }},
 		{"write_rate", "bytes_per_s", func(s chaos.Settings) bool { return s.BytesPerSecond != 0 },
 			func(s *chaos.Settings) value { return byteRateValue(&s.BytesPerSecond) }},
+		{"memory", "memory_bytes", func(s chaos.Settings) bool { return s.MemoryBytes != 0 },
+			func(s *chaos.Settings) value { return heldValue(&s.MemoryBytes) }},
 		{"leave", "leave_bytes", func(s chaos.Settings) bool { return s.LeaveBytes != 0 },
 			func(s *chaos.Settings) value { return bytesValue(&s.LeaveBytes) }},
 		{"connections", "connections", func(s chaos.Settings) bool { return s.Connections != 0 },
@@ -352,6 +354,10 @@ func byteRateValue(p *int64) value {
 func bytesValue(p *int64) value {
 	return amount(p, "a size in B, KiB, MiB or GiB, such as 1MiB, from 1B to 1024GiB", 1, 1<<40,
 		[]unit{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}})
+}
+
+func heldValue(p *int64) value {
+	return amount(p, "a size in MiB or GiB, such as 512MiB, from 1MiB to 1024GiB", 1<<20, 1<<40, []unit{{"GiB", 1 << 30}, {"MiB", 1 << 20}})
 }
 
 var tableForm = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}\.[A-Za-z0-9_]{1,64}$`)

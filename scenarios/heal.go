@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/client"
 )
 
@@ -122,7 +124,12 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 		return restore(ctx, c, info.RunID, say)
 	}
 	defer journal.Close()
-	healed, err := chaos.Heal(ctx, entries, chaos.Builder(c, nil), journal)
+	faults := chaos.Builder(c, nil)
+	r := &reviver{target: c, say: func(line string) { say(fmt.Sprintf("run %s: %s", info.RunID, line)) }}
+	healed, err := chaos.Heal(ctx, entries, func(p chaos.Planned) (chaos.Fault, error) {
+		fault, err := faults(p)
+		return revived{fault, r}, err
+	}, journal)
 	for _, h := range healed {
 		say(fmt.Sprintf("run %s: %s", info.RunID, h))
 	}
@@ -132,14 +139,69 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 	return err
 }
 
+// reviver starts nodes that died of a fault although no journal tells of them: an
+// outage that nobody expected, which no node of it can end alone.
+type reviver struct {
+	target interface {
+		Topology() topology.Topology
+		reference.Liveness
+		StartNode(ctx context.Context, node topology.ID) error
+	}
+	say     func(string)
+	started []topology.ID // once each: what ends again needs somebody who looks why
+}
+
+const revivePoll = time.Second
+
+// look starts the nodes that are dead.
+func (r *reviver) look(ctx context.Context) {
+	for _, n := range r.target.Topology().Nodes {
+		runs, err := r.target.Runs(ctx, n.ID)
+		if err != nil || runs || slices.Contains(r.started, n.ID) {
+			continue
+		}
+		r.started = append(r.started, n.ID)
+		if err := r.target.StartNode(ctx, n.ID); err != nil {
+			r.say(fmt.Sprintf("node %s is dead, too, and was not started: %v", n.Name, err))
+			continue
+		}
+		r.say(fmt.Sprintf("node %s was dead, too; started", n.Name))
+	}
+}
+
+// revived is a fault that is healed: all that died is started, too, while its own
+// nodes are awaited.
+type revived struct {
+	chaos.Fault
+	*reviver
+}
+
+// AwaitRecovered comes when every fault is undone.
+func (r revived) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	looking, stop := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() {
+		for looking.Err() == nil {
+			r.look(looking)
+			select {
+			case <-looking.Done():
+			case <-time.After(revivePoll):
+			}
+		}
+	})
+	defer looks.Wait()
+	defer stop()
+	return r.Fault.AwaitRecovered(ctx)
+}
+
 // lookTime is how long a node that takes part may be in saying so.
 const lookTime = 8 * time.Second
 
 // restore takes back what faults may have left on a cluster of which no journal
 // tells, and waits until every node takes part again. A node that the cluster
-// counts as failed although it lives ends by itself, sooner or later, when it
-// hears from the others again: it is started anew. The look at who has failed
-// comes first, while they are still cut off or frozen.
+// counts as failed although it lives ends by itself when it hears from the others
+// again, or takes part again: what shows neither is killed. The look at who has
+// failed comes first, while they are still cut off or frozen.
 func restore(ctx context.Context, c *cluster.Cluster, runID string, say func(string)) error {
 	states := c.Status(ctx)
 	failed := make([]bool, len(states))
@@ -154,15 +216,22 @@ func restore(ctx context.Context, c *cluster.Cluster, runID string, say func(str
 	}
 	looks.Wait()
 	failures := []error{c.Restore(ctx)}
+	starts := make([]error, len(states))
+	var starting sync.WaitGroup
 	for i, s := range states {
-		switch {
-		case !failed[i]:
+		if !failed[i] {
 			continue
-		case s.Container == "running" || s.Container == "paused":
-			failures = append(failures, c.Kill(ctx, s.Node.ID))
 		}
-		failures = append(failures, c.StartNode(ctx, s.Node.ID))
+		starting.Go(func() {
+			var killErr error
+			if (s.Container == "running" || s.Container == "paused") && !chaos.Settled(ctx, c, s.Node) {
+				killErr = c.Kill(ctx, s.Node.ID)
+			}
+			starts[i] = errors.Join(killErr, c.StartNode(ctx, s.Node.ID))
+		})
 	}
+	starting.Wait()
+	failures = append(failures, starts...)
 	mended := false
 	for i, s := range states {
 		if _, err := c.AwaitUp(ctx, s.Node.ID); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 	"github.com/moby/moby/client"
 )
@@ -76,8 +77,9 @@ func (e *SpecError) Unwrap() error { return e.Err }
 
 // Inject makes one fault on a cluster that stays, by its name, and takes it back
 // after its hold. Each step stands in the cluster's journal before it is taken,
-// for Heal, and is printed on w with its time. When ctx ends the fault is taken
-// back at once.
+// for Heal, and is printed on w with its time. As no clients are known that would
+// feel the fault, probes ask the SQL nodes, from a moment before it is made. When
+// ctx ends the fault is taken back at once.
 func Inject(ctx context.Context, docker *client.Client, name string, f FaultSpec, seed uint64, w io.Writer) error {
 	target, journal, release, err := takeOver(ctx, docker, name)
 	if err != nil {
@@ -86,6 +88,7 @@ func Inject(ctx context.Context, docker *client.Client, name string, f FaultSpec
 	defer release()
 	defer journal.Close()
 	t := target.Topology()
+	f.At += probeLead
 	// Hours are no limit: there is no load that would end.
 	plan, err := chaos.NewPlan(seed, []chaos.Spec{f}, chaos.Ground{Topology: t, Duration: 100 * longest})
 	if err != nil {
@@ -106,11 +109,16 @@ func Inject(ctx context.Context, docker *client.Client, name string, f FaultSpec
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	var watcher sync.WaitGroup
 	watcher.Go(func() { _ = target.Watch(watching, func(reference.ClusterEvent) {}) }) // who waits polls as well
+	anchor := time.Now()
+	feeler := newFeeler(t, anchor)
+	probes := prober{nodes: t.ByRole(topology.SQL), ask: askRoute(target), record: feeler.Record, anchor: anchor}
+	watcher.Go(func() { probes.run(watching) })
 	defer watcher.Wait()
 	defer stopWatching()
 	steps := &stepPrinter{w: w}
 	runner := chaos.Runner{
-		Plan: plan, Faults: faults, Resolve: chaos.Resolver(target), Sink: steps, Journal: journal, Anchor: time.Now(),
+		Plan: plan, Faults: faults, Resolve: chaos.Resolver(target), Felt: feeler.Felt,
+		Sink: eventSinks{feeler, steps}, Journal: journal, Anchor: anchor,
 	}
 	if err := runner.Run(ctx); err != nil {
 		if ctx.Err() != nil && !errors.Is(err, chaos.ErrUnhealed) {
@@ -128,13 +136,13 @@ func takeOver(ctx context.Context, docker *client.Client, name string) (_ *clust
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	release, err = lockJournal(info)
+	unlock, err := lockJournal(info)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	defer func() {
 		if err != nil {
-			release()
+			unlock()
 		}
 	}()
 	journal, err := openJournal(info)
@@ -145,7 +153,7 @@ func takeOver(ctx context.Context, docker *client.Client, name string) (_ *clust
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, journal.Close())
 	}
-	return target, journal, release, nil
+	return target, journal, unlock, nil
 }
 
 // kept finds a cluster that outlives its harness.

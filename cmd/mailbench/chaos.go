@@ -46,7 +46,8 @@ func newChaosInject() *cobra.Command {
 it back after its hold. KIND is one of "chaos list"; TARGET is a node, or
 host:NAME, group:NUMBER, role:ROLE, any:ROLE, all or master. Each step is written
 to the cluster's journal before it is taken, and printed with its time since the
-beginning. An interrupt takes the fault back at once; after a crash, heal does.`,
+beginning. Probes ask every SQL node a few times a second, so that a fault is felt
+that the cluster itself does not notice. An interrupt takes the fault back at once; after a crash, heal does.`,
 		Example: "  mailbench chaos inject kill data2 --hold 5s\n  mailbench chaos inject noisy-neighbour master --set cpus=0.5\n  mailbench chaos inject kill group:0 --set allow=outage",
 		Args:    arguments(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
 
@@ -96,6 +97,7 @@ func TestFaultsBiteAndAreTakenBack(t *testing.T) {
 		{"a node that is told to stop goes in order, and its disk can be freed while it is dead", (*bench).stopAndFill},
 		{"a crashed child takes its angel along, and an emptied disk is filled by the other node", (*bench).crashAndEmpty},
 		{"a restarted node keeps its container", (*bench).restart},
+		{"a node that still ends is started once it has", (*bench).startWhileEnding},
 		{"an administrator gets in", (*bench).admin},
 		{"who knows of no fault takes all of them back", (*bench).restore},
 	} {
@@ -207,9 +209,14 @@ func (b *bench) carrying(label string) []string {
 // quota returns the engine's processor limit of a node, in thousandths.
 func (b *bench) quota(n topology.Node) int64 {
 	b.Helper()
+	return b.limits(n).CPUQuota / 100
+}
+
+func (b *bench) limits(n topology.Node) *container.HostConfig {
+	b.Helper()
 	found, err := b.docker.ContainerInspect(b.ctx, strings.TrimPrefix(b.carrying(engine.LabelNode + "=" + n.Name)[0], "/"), client.ContainerInspectOptions{})
 	b.do(err)
-	return found.Container.HostConfig.CPUQuota / 100
+	return found.Container.HostConfig
 }
 
 func (b *bench) container(n topology.Node) string {
@@ -433,9 +440,39 @@ func (b *bench) hog() {
 	if left := b.onHost(n.Host, "ls -A /mailbench/sql1 | grep mailbench || true"); left != "" {
 		b.Errorf("files are left: %s", left)
 	}
+	b.do(b.cluster.StartHog(b.ctx, n.ID, reference.HogLoad{MemoryBytes: 300 << 20}))
+	if left := b.memory(n); left != 724<<20 {
+		b.Errorf("the node has %d bytes of memory, want 724 MiB", left)
+	}
+	hog := strings.TrimPrefix(b.carrying(label)[0], "/")
+	held := func() int64 {
+		usage, _ := b.cluster.UsageOf(b.ctx, hog)
+		return usage.Memory
+	}
+	for end := time.Now().Add(20 * time.Second); held() < 300<<20 && time.Now().Before(end); {
+		time.Sleep(200 * time.Millisecond)
+	}
+	if held() < 300<<20 {
+		b.Errorf("the neighbour holds %d bytes, want 300 MiB", held())
+	}
+	if err := b.cluster.StartHog(b.ctx, n.ID, reference.HogLoad{MemoryBytes: 950 << 20}); err == nil {
+		b.Error("a neighbour got memory that the node holds")
+	} else {
+		b.Log(err)
+	}
+	b.do(b.other.StopHog(b.ctx, n.ID))
+	if left := b.memory(n); left != 1<<30 || len(b.carrying(label)) > 0 {
+		b.Errorf("the node has %d bytes of memory, want 1 GiB; neighbours: %v", left, b.carrying(label))
+	}
 	if err := b.cluster.StartHog(b.ctx, b.node("data1").ID, reference.HogLoad{BytesPerSecond: 1 << 20}); err == nil {
 		b.Error("a neighbour cannot slow down a disk in memory")
 	}
+}
+
+// memory is a node's limit in bytes.
+func (b *bench) memory(n topology.Node) int64 {
+	b.Helper()
+	return b.limits(n).Memory
 }
 
 func (b *bench) free(host, node string) int64 {
@@ -570,6 +607,21 @@ func (b *bench) restart() {
 			b.Errorf("%s: its container is %s", name, state)
 		}
 		b.whole(n)
+	}
+}
+
+// startWhileEnding: the management server takes half a minute to end while
+// somebody listens to its events, as the bench does.
+func (b *bench) startWhileEnding() {
+	n := b.node("mgm1")
+	b.do(b.cluster.StopNode(b.ctx, n.ID))
+	began := time.Now()
+	b.do(b.other.StartNode(b.ctx, n.ID))
+	b.Logf("%s had ended and was started after %v", n.Name, time.Since(began).Round(time.Millisecond))
+	b.whole(n)
+	b.do(b.other.StartNode(b.ctx, n.ID)) // of one that runs
+	if state := b.container(n); state != "running" {
+		b.Errorf("its container is %s", state)
 	}
 }
 

@@ -128,10 +128,7 @@ func (c *Cluster) startNew(ctx context.Context, n topology.Node) error {
 			if limits.MilliCPUs > 0 {
 				config.CPUPeriod, config.CPUQuota = cpuPeriod, quota(limits.MilliCPUs)
 			}
-			if limits.MemoryMiB > 0 {
-				// The kernel counts files in memory as memory of who wrote them.
-				config.Memory = int64(limits.MemoryMiB+limits.DiskMiB) << 20
-			}
+			config.Memory = memoryLimit(limits)
 			config.Mounts = []mount.Mount{c.volume(n, directory)}
 		}),
 	}

@@ -84,11 +84,15 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		{"nothing gets through at 10 bit/s", checkShape(reference.Shape{BitsPerSecond: 10}), "8000 to"},
 		{"a delay has no sign", checkShape(reference.Shape{Delay: -1}), "1µs to 1m0s"},
 		{"nor less than tc can say", checkShape(reference.Shape{Delay: 1}), "1µs to 1m0s"},
-		{"a neighbour may take part of the share", checkHog(reference.HogLoad{MilliCPUs: 990}, 1000), ""},
-		{"but not all of it", checkHog(reference.HogLoad{MilliCPUs: 1000}, 1000), "10 to 990 of the node's 1000"},
-		{"a neighbour must do something", checkHog(reference.HogLoad{}, 1000), "neither"},
-		{"a neighbour may only write", checkHog(reference.HogLoad{BytesPerSecond: 1 << 20}, 1000), ""},
-		{"but not less than a block at a time", checkHog(reference.HogLoad{BytesPerSecond: 100}, 1000), "16384 to"},
+		{"a neighbour may take part of the share", checkHog(reference.HogLoad{MilliCPUs: 990}, 1000, 1<<30), ""},
+		{"but not all of it", checkHog(reference.HogLoad{MilliCPUs: 1000}, 1000, 1<<30), "10 to 990 of the node's 1000"},
+		{"a neighbour must do something", checkHog(reference.HogLoad{}, 1000, 1<<30), "neither"},
+		{"a neighbour may only write", checkHog(reference.HogLoad{BytesPerSecond: 1 << 20}, 1000, 1<<30), ""},
+		{"but not less than a block at a time", checkHog(reference.HogLoad{BytesPerSecond: 100}, 1000, 1<<30), "16384 to"},
+		{"a neighbour may only hold memory", checkHog(reference.HogLoad{MemoryBytes: 960 << 20}, 1000, 1<<30), ""},
+		{"but not all of it", checkHog(reference.HogLoad{MemoryBytes: 961 << 20}, 1000, 1<<30), "1 to 960 of the node's 1024"},
+		{"the machine's memory is not known here", checkHog(reference.HogLoad{MemoryBytes: 4 << 30}, 1000, 0), ""},
+		{"memory is held in whole MiB", checkHog(reference.HogLoad{MemoryBytes: 1<<20 + 1}, 1000, 1<<30), "whole MiB"},
 	} {
 		switch {
 		case row.want == "" && row.err != nil:
@@ -155,9 +159,10 @@ func TestQueue(t *testing.T) {
 
 func TestHogArguments(t *testing.T) {
 	for want, h := range map[string]reference.HogLoad{
-		"1 0 f 4096":    {MilliCPUs: 500},
-		"2 0 f 4096":    {MilliCPUs: 1001},
-		"0 1024 f 4096": {BytesPerSecond: 16 << 20},
+		"1 0 f 4096 0":    {MilliCPUs: 500},
+		"2 0 f 4096 0":    {MilliCPUs: 1001},
+		"0 1024 f 4096 0": {BytesPerSecond: 16 << 20},
+		"0 0 f 4096 512":  {MemoryBytes: 512 << 20},
 	} {
 		if got := strings.Join(hogArguments(h, "f"), " "); got != want {
 			t.Errorf("%+v: %q, want %q", h, got, want)

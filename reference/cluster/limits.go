@@ -36,7 +36,16 @@ func (c *Cluster) LimitCPU(ctx context.Context, id topology.ID, milliCPUs int) e
 	if milliCPUs < minMilliCPUs || milliCPUs > maxMilliCPUs {
 		return fmt.Errorf("limit node %d to %d thousandths of a processor: must be %d to %d", id, milliCPUs, minMilliCPUs, maxMilliCPUs)
 	}
-	return c.setQuota(ctx, id, milliCPUs)
+	return c.setLimits(ctx, id, milliCPUs, 0)
+}
+
+// memoryLimit is what a node of a role may use of the machine's memory, 0 for all.
+// The kernel counts files in memory as memory of who wrote them.
+func memoryLimit(l topology.Limits) int64 {
+	if l.MemoryMiB == 0 {
+		return 0
+	}
+	return int64(l.MemoryMiB+l.DiskMiB) << 20
 }
 
 // ResetLimits gives a node back what the topology says, dead or alive.
@@ -45,22 +54,24 @@ func (c *Cluster) ResetLimits(ctx context.Context, id topology.ID) error {
 	if !ok {
 		return fmt.Errorf("the cluster has no node %d", id)
 	}
-	return c.setQuota(ctx, id, c.spec.Topology.Limits[n.Role].MilliCPUs)
+	limits := c.spec.Topology.Limits[n.Role]
+	return c.setLimits(ctx, id, limits.MilliCPUs, memoryLimit(limits))
 }
 
-func (c *Cluster) setQuota(ctx context.Context, id topology.ID, milliCPUs int) error {
+// setLimits sets a node's limits; a memory of 0 leaves that as it is.
+func (c *Cluster) setLimits(ctx context.Context, id topology.ID, milliCPUs int, memory int64) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
 		return err
 	}
 	err = act(ctx, func(ctx context.Context) error {
 		_, err := c.docker.ContainerUpdate(ctx, containerID, client.ContainerUpdateOptions{
-			Resources: &container.Resources{CPUPeriod: cpuPeriod, CPUQuota: quota(milliCPUs)},
+			Resources: &container.Resources{CPUPeriod: cpuPeriod, CPUQuota: quota(milliCPUs), Memory: memory},
 		})
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("change the processor limit of node %s: %w", n.Name, err)
+		return fmt.Errorf("change the limits of node %s: %w", n.Name, err)
 	}
 	return nil
 }

@@ -2,16 +2,20 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/ndb"
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/client"
 )
+
+var _ reference.Liveness = (*Cluster)(nil)
 
 // Kill ends the node's processes with SIGKILL, frozen ones too. Its host lives
 // on. A node that is dead already is left alone.
@@ -27,11 +31,19 @@ func (c *Cluster) Kill(ctx context.Context, id topology.ID) error {
 	return nil
 }
 
-// StartNode starts a node from its own disk. A node that runs is left alone.
+// StartNode starts a node from its own disk. A node that runs is left alone; one
+// that was told to end is awaited for a minute first, and killed if it runs then.
 func (c *Cluster) StartNode(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
+	}
+	err = c.awaitEnding(ctx, n, container)
+	if errors.Is(err, errNotEnded) {
+		err = c.signal(ctx, container, "SIGKILL")
+	}
+	if err != nil {
+		return fmt.Errorf("start node %s: %w", n.Name, err)
 	}
 	c.Forget(id)
 	if _, err := c.docker.ContainerStart(ctx, container, client.ContainerStartOptions{}); err != nil {
@@ -81,6 +93,19 @@ func (c *Cluster) containerState(ctx context.Context, id topology.ID) string {
 		return "missing"
 	}
 	return c.stateOf(ctx, container)
+}
+
+// Runs asks the engine whether a node has processes, frozen ones too.
+func (c *Cluster) Runs(ctx context.Context, id topology.ID) (bool, error) {
+	n, container, err := c.container(id)
+	if err != nil {
+		return false, err
+	}
+	inspected, err := c.docker.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
+	if err != nil {
+		return false, fmt.Errorf("ask whether node %s runs: %w", n.Name, err)
+	}
+	return isRunning(string(inspected.Container.State.Status)), nil
 }
 
 // stateOf asks the engine what a container does: "running", "paused", "exited",

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,13 +21,14 @@ var (
 )
 
 // endTimeout bounds how long a server that was told to end may take: mysqld
-// flushes its own tables first.
+// flushes its own tables first, and ndb_mgmd was seen to take 31 s while somebody
+// listened to its events.
 const endTimeout = time.Minute
 
 // StopNode asks a node to end in order. A data node is told by the management
 // server, which refuses where the rest could not go on without it, and answers
-// when the others have excluded the node; its angel ends with it. Any other node gets SIGTERM. A node that does not run is left
-// alone.
+// when the others have excluded the node; its angel ends with it. Any other node
+// gets SIGTERM. A node that does not run is left alone.
 func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
@@ -34,6 +36,9 @@ func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
 	}
 	if !isRunning(c.stateOf(ctx, containerID)) {
 		return nil
+	}
+	if err := c.noteEnding(ctx, n, containerID); err != nil {
+		return fmt.Errorf("stop node %s: note that it ends: %w", n.Name, err)
 	}
 	c.Forget(id)
 	if n.Role == topology.Data {
@@ -46,15 +51,16 @@ func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
 		err = c.signal(ctx, containerID, "SIGTERM")
 	}
 	if err != nil {
-		return fmt.Errorf("stop node %s: %w", n.Name, err)
+		// Refused, mostly: it runs on.
+		return fmt.Errorf("stop node %s: %w", n.Name, errors.Join(err, c.takeBack(context.WithoutCancel(ctx), n.Host, `rm -f "$1"`, endingFile(n))))
 	}
 	return nil
 }
 
 // RestartNode has a data node restart in place from its own disk: its angel
 // lives on and starts it again. The call returns when the node is down and was
-// told to start. Any other node is told to end, awaited for
-// a minute, and started.
+// told to start. Any other node is told to end, awaited for a minute, and
+// started.
 func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
@@ -74,10 +80,65 @@ func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
 	if err := c.StopNode(ctx, id); err != nil {
 		return err
 	}
-	if err := c.awaitExit(ctx, containerID); err != nil {
-		return fmt.Errorf("restart node %s: it was told to end but did not: %w; kill and start it instead", n.Name, err)
+	if err := c.awaitEnding(ctx, n, containerID); err != nil {
+		return fmt.Errorf("restart node %s: %w; kill and start it instead", n.Name, err)
 	}
 	return c.StartNode(ctx, id)
+}
+
+// endingFile, in a host's container, says which start of a node was told to end:
+// the engine shows no difference between a server that runs and one that is about
+// to end, and who starts it again may be another process. A start that came
+// later makes it void.
+func endingFile(n topology.Node) string { return hostVolumes + "ending-" + n.Name }
+
+func (c *Cluster) noteEnding(ctx context.Context, n topology.Node, containerID string) error {
+	inspected, err := c.docker.ContainerInspect(ctx, containerID, client.ContainerInspectOptions{})
+	if err != nil {
+		return err
+	}
+	_, err = c.onHost(ctx, n.Host, `printf %s "$2" > "$1"`, endingFile(n), inspected.Container.State.StartedAt)
+	return err
+}
+
+// awaitEnding waits until a node has ended that was told to. One that runs and
+// was not is left alone.
+func (c *Cluster) awaitEnding(ctx context.Context, n topology.Node, containerID string) error {
+	inspected, err := c.docker.ContainerInspect(ctx, containerID, client.ContainerInspectOptions{})
+	if err != nil {
+		return err
+	}
+	state := inspected.Container.State
+	if !isRunning(string(state.Status)) {
+		return nil
+	}
+	told, err := c.onHost(ctx, n.Host, `if [ -e "$1" ]; then cat "$1"; fi`, endingFile(n))
+	if errors.Is(err, errHostGone) {
+		return nil // and the note with it
+	}
+	if err != nil {
+		return fmt.Errorf("look whether it was told to end: %w", err)
+	}
+	return awaitEnd(ctx, state.StartedAt, told, func(ctx context.Context) error { return c.awaitExit(ctx, containerID) })
+}
+
+// errNotEnded says that a node still runs that was told to end: it hangs, is
+// frozen, or who meant to tell it was gone before.
+var errNotEnded = errors.New("it was told to end but did not")
+
+// awaitEnd waits for the end of a node that runs since started, if that start is
+// the one that was told to end.
+func awaitEnd(ctx context.Context, started, told string, exit func(context.Context) error) error {
+	if told != started {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	err := exit(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w within %s: %w", errNotEnded, endTimeout, err)
+	}
+	return err
 }
 
 // CrashChild kills the process of a data node that does the work. The angel, its
@@ -122,8 +183,6 @@ func (c *Cluster) signal(ctx context.Context, containerID, signal string) error 
 
 // awaitExit waits until a container has ended.
 func (c *Cluster) awaitExit(ctx context.Context, containerID string) error {
-	ctx, cancel := context.WithTimeout(ctx, endTimeout)
-	defer cancel()
 	wait := c.docker.ContainerWait(ctx, containerID, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	select {
 	case err := <-wait.Error:
