@@ -74,7 +74,8 @@ type judge struct {
 	errors     map[errorKey]int64
 	objectives []objectiveCounts
 	charges    []*faultCounts // as timeline.faults; the last one is the background
-	counters   []CounterRow   // the first and the last
+	slow       map[reference.Path]time.Duration
+	counters   []CounterRow // the first and the last
 }
 
 type pathCounts struct {
@@ -100,7 +101,8 @@ type objectiveCounts struct {
 
 type faultCounts struct {
 	badOps      int64
-	bad         []int64 // by objective
+	bad         []int64    // by objective
+	met         []recovery // by objective
 	all         outage
 	paths       map[reference.Path]*faultPath
 	responses   latencies // of the ops intended in the window
@@ -111,19 +113,38 @@ type faultCounts struct {
 // faultPath is what a fault did to the ops of a path.
 type faultPath struct {
 	outage
+	nodes                map[topology.ID]*outage // of the attempts sent to each
 	ops, bad             int64
 	failedOver, straight latencies // service times
 }
 
 func newFaultCounts(objectives int) *faultCounts {
 	c := &faultCounts{
-		bad: make([]int64, objectives), all: outage{}, paths: map[reference.Path]*faultPath{},
+		bad: make([]int64, objectives), met: make([]recovery, objectives), paths: map[reference.Path]*faultPath{},
 		errors: map[errorKey]int64{}, firstFailed: never,
 	}
 	for _, p := range reference.Paths {
-		c.paths[p] = &faultPath{outage: outage{}}
+		c.paths[p] = &faultPath{nodes: map[topology.ID]*outage{}}
 	}
 	return c
+}
+
+// felt marks the slice of an op that was intended so long after the injection.
+func (c *faultCounts) felt(path reference.Path, since, response time.Duration, m marks) {
+	c.all.add(since, m)
+	c.paths[path].add(since, m)
+	c.responses.add(response)
+}
+
+// asked marks the slice of an attempt that was sent to a node so long after the
+// injection.
+func (p *faultPath) asked(a *workload.Attempt, since, slow time.Duration) {
+	o := p.nodes[a.Node]
+	if o == nil {
+		o = new(outage)
+		p.nodes[a.Node] = o
+	}
+	o.add(since, mark(a.Result.OK(), a.Ended-a.Dispatched, slow))
 }
 
 // add counts an op that a fault is charged with which was injected at a time.
@@ -156,6 +177,7 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		paths:  map[reference.Path]*pathCounts{},
 		nodes:  map[topology.ID]*nodeCounts{},
 		errors: map[errorKey]int64{},
+		slow:   map[reference.Path]time.Duration{},
 		lag:    lags{minutes: t.minutes(), byMinute: map[int]*latencies{}},
 		noise:  noises{minutes: t.minutes(), to: never, ends: map[int]Noise{}},
 	}
@@ -171,10 +193,28 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		}
 		j.objectives = append(j.objectives, objectiveCounts{Objective: o})
 	}
+	for _, p := range reference.Paths {
+		j.slow[p] = slowBound(p, m.Objectives)
+	}
 	for range len(t.faults) + 1 {
 		j.charges = append(j.charges, newFaultCounts(len(m.Objectives)))
 	}
 	return j, nil
+}
+
+// slowBound is the response time above which a good op on a path is slow: the
+// shortest that an objective grants it.
+func slowBound(p reference.Path, objectives []Objective) time.Duration {
+	slow := never
+	for _, o := range objectives {
+		if o.LatencyUS > 0 && o.covers(p) {
+			slow = min(slow, time.Duration(o.LatencyUS)*time.Microsecond)
+		}
+	}
+	if slow == never {
+		return defaultSlow
+	}
+	return slow
 }
 
 // good says whether an op is good when no objective says otherwise: it was
@@ -233,22 +273,31 @@ func (j *judge) add(s *workload.Sample) {
 		charge, injected = j.charges[i], *j.timeline.faults[i].injected
 	}
 	charge.add(s, ok, injected)
+	open := j.timeline.openAt(s.Intended)
 	for i := range j.objectives {
 		o := &j.objectives[i]
-		switch {
-		case !o.covers(path):
-		case o.Good(s):
+		if !o.covers(path) {
+			continue
+		}
+		met := o.Good(s)
+		if met {
 			o.good++
-		default:
+		} else {
 			o.bad++
 			charge.bad[i]++
 		}
+		for f := range open {
+			j.charges[f].met[i].add(s.Intended-*j.timeline.faults[f].injected, met)
+		}
 	}
-	for i, f := range j.timeline.faults {
-		if from, to, injected := f.window(); injected && s.Intended >= from && s.Intended < to {
-			j.charges[i].all.add(s.Intended-from, ok)
-			j.charges[i].paths[path].add(s.Intended-from, ok)
-			j.charges[i].responses.add(response)
+	slow := j.slow[path]
+	for f := range open {
+		j.charges[f].felt(path, s.Intended-*j.timeline.faults[f].injected, response, mark(ok, response, slow))
+	}
+	for i := range s.Attempts {
+		a := &s.Attempts[i]
+		for f := range j.timeline.openAt(a.Dispatched) {
+			j.charges[f].paths[path].asked(a, a.Dispatched-*j.timeline.faults[f].injected, slow)
 		}
 	}
 }
@@ -419,11 +468,7 @@ func (j *judge) nodeResults() map[string]NodeResult {
 		results[n.Name] = NodeResult{Paths: map[string]int64{}}
 	}
 	for _, id := range slices.Sorted(maps.Keys(j.nodes)) {
-		n := j.nodes[id]
-		name := fmt.Sprintf("node-%d", id)
-		if node, known := j.manifest.Topology.ByID(id); known {
-			name = node.Name
-		}
+		n, name := j.nodes[id], j.nodeName(id)
 		r := NodeResult{Attempts: n.attempts, Failed: n.failed, Paths: map[string]int64{}}
 		for path, attempts := range n.paths {
 			r.Paths[path.String()] = attempts
@@ -431,6 +476,14 @@ func (j *judge) nodeResults() map[string]NodeResult {
 		results[name] = r
 	}
 	return results
+}
+
+// nodeName is what the topology calls a node, or a name for one that it has not.
+func (j *judge) nodeName(id topology.ID) string {
+	if node, known := j.manifest.Topology.ByID(id); known {
+		return node.Name
+	}
+	return fmt.Sprintf("node-%d", id)
 }
 
 // shown are the paths that a run says something of. Mail asks the first three,
@@ -483,18 +536,41 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Ops: path.ops, BadOps: path.bad,
 			FailedOver: path.failedOver.total, FailedOverUS: path.failedOver.summary(), StraightUS: path.straight.summary(),
 		}
+		result.SlowUS, result.Nodes = j.slow[p].Microseconds(), map[string]OutageSpans{}
 		if injected {
 			result.OutageSpans = path.spans(length)
+		}
+		for id, o := range path.nodes {
+			result.Nodes[j.nodeName(id)] = o.spans(length)
 		}
 		r.Paths[p.String()] = result
 	}
 	if injected {
 		r.Spans.OutageSpans = c.all.spans(length)
+		r.ToObjective = map[string]*int64{}
+		for i, o := range j.objectives {
+			r.ToObjective[o.Name] = c.met[i].met(length, o.TargetPPM)
+		}
+		r.Spans.Objective = latest(r.ToObjective)
 		if c.firstFailed != never {
 			r.Spans.DetectClients = between(f.injected, &c.firstFailed)
 		}
 	}
 	return r
+}
+
+// latest returns the largest of times, nil if one is nil or there are none.
+func latest(times map[string]*int64) *int64 {
+	var last *int64
+	for _, t := range times {
+		if t == nil {
+			return nil
+		}
+		if last == nil || *t > *last {
+			last = t
+		}
+	}
+	return last
 }
 
 func (j *judge) charge(c *faultCounts) Charge {

@@ -132,6 +132,7 @@ type FaultResult struct {
 	RecoveredAtUS *int64               `json:"recovered_at_us"`
 	RedundantAtUS *int64               `json:"redundant_at_us"`
 	Spans         Spans                `json:"spans_us"`
+	ToObjective   map[string]*int64    `json:"to_objective_us"` // by objective; null within if it was not met again
 	Paths         map[string]FaultPath `json:"paths"`
 	ResponseUS    *Latency             `json:"response_us"` // of the ops intended in its window, null without
 	Errors        []ErrorCount         `json:"errors"`      // of the attempts of the ops that it is charged with
@@ -142,11 +143,13 @@ type FaultResult struct {
 // were intended in its window, and counts of all that it is charged with.
 type FaultPath struct {
 	OutageSpans
-	Ops          int64    `json:"ops"`
-	BadOps       int64    `json:"bad_ops"`
-	FailedOver   int64    `json:"failed_over"`    // answered by another node than the one asked first
-	FailedOverUS *Latency `json:"failed_over_us"` // service time of these, null without
-	StraightUS   *Latency `json:"straight_us"`    // service time of those answered at the first attempt, null without
+	SlowUS       int64                  `json:"slow_us"` // above it a good op was slow
+	Nodes        map[string]OutageSpans `json:"nodes"`   // of the attempts sent to each node that was asked
+	Ops          int64                  `json:"ops"`
+	BadOps       int64                  `json:"bad_ops"`
+	FailedOver   int64                  `json:"failed_over"`    // answered by another node than the one asked first
+	FailedOverUS *Latency               `json:"failed_over_us"` // service time of these, null without
+	StraightUS   *Latency               `json:"straight_us"`    // service time of those answered at the first attempt, null without
 }
 
 // Spans are how long each part of a fault took, in microseconds. All but those of
@@ -157,14 +160,18 @@ type Spans struct {
 	DetectClients *int64 `json:"detect_clients"` // to the end of the first failed attempt
 	Recovered     *int64 `json:"recovered"`
 	Redundant     *int64 `json:"redundant"`
+	Objective     *int64 `json:"objective"` // to when every objective was met again
 	OutageSpans
 }
 
 // OutageSpans are what clients felt of a fault, in microseconds, from slices
-// of 100 ms; null if the fault was not injected.
+// of 100 ms; null if the fault was not injected. All but Longest add up to the
+// fault's window.
 type OutageSpans struct {
 	FullOutage    *int64 `json:"full_outage"`    // slices with ops, none of them good
 	PartialOutage *int64 `json:"partial_outage"` // slices with good and bad ops
+	BrownOut      *int64 `json:"brown_out"`      // slices whose ops were all good, some of them slow
+	Good          *int64 `json:"good"`           // slices whose ops were all good, none of them slow
 	Longest       *int64 `json:"longest"`        // longest stretch between full-outage slices without a good op
 	Unmeasured    *int64 `json:"unmeasured"`     // slices without ops
 }

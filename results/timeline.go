@@ -1,9 +1,12 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +28,9 @@ type timeline struct {
 	last        time.Duration
 	measureFrom *time.Duration
 	measureTo   *time.Duration
+
+	order     []int           // of the faults that were injected, in that order
+	latestEnd []time.Duration // of the windows up to each of order
 }
 
 // fault is one fault as it happened. Steps that did not happen are nil.
@@ -93,8 +99,44 @@ func readTimeline(r *Reader) (*timeline, error) {
 			}
 		}
 	}
+	t.index()
 	t.count(failures)
 	return t, nil
+}
+
+// index puts the faults in the order of their injections, those of one time as
+// the plan has them, so that an op need not be held against each of a thousand.
+func (t *timeline) index() {
+	for i, f := range t.faults {
+		if f.injected != nil {
+			t.order = append(t.order, i)
+		}
+	}
+	slices.SortStableFunc(t.order, func(a, b int) int { return cmp.Compare(*t.faults[a].injected, *t.faults[b].injected) })
+	for n, i := range t.order {
+		_, to, _ := t.faults[i].window()
+		if n > 0 {
+			to = max(to, t.latestEnd[n-1])
+		}
+		t.latestEnd = append(t.latestEnd, to)
+	}
+}
+
+// openAt yields the faults whose windows hold a time, the one injected last
+// first. Windows hold their beginning, and not their end.
+func (t *timeline) openAt(at time.Duration) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for n := t.injectedBy(at) - 1; n >= 0 && t.latestEnd[n] > at; n-- {
+			if _, to, _ := t.faults[t.order[n]].window(); to > at && !yield(t.order[n]) {
+				return
+			}
+		}
+	}
+}
+
+// injectedBy is how many faults had been injected at a time.
+func (t *timeline) injectedBy(at time.Duration) int {
+	return sort.Search(len(t.order), func(n int) bool { return *t.faults[t.order[n]].injected > at })
 }
 
 // step takes the first event of each step.
@@ -188,17 +230,12 @@ func (t *timeline) charged(s *workload.Sample) int {
 }
 
 func (t *timeline) faultDuring(from, to time.Duration) int {
-	found := -1
-	for i, f := range t.faults {
-		start, end, ok := f.window()
-		if !ok || to < start || from > end {
-			continue
-		}
-		if found < 0 || *f.injected >= *t.faults[found].injected {
-			found = i
+	for n := t.injectedBy(to) - 1; n >= 0 && t.latestEnd[n] >= from; n-- {
+		if _, end, _ := t.faults[t.order[n]].window(); end >= from {
+			return t.order[n]
 		}
 	}
-	return found
+	return -1
 }
 
 // phaseAt names what went on at a time, for the tags of latency.hlog:

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -221,7 +223,7 @@ func sections(run *results.Run) []section {
 	}
 	s = append(s, operations(run), responses(run))
 	if len(run.Faults) > 0 {
-		s = append(s, faults(run))
+		s = append(s, faults(run), spans(run))
 	}
 	if len(run.Objectives) > 0 {
 		s = append(s, objectives(run))
@@ -281,6 +283,39 @@ func faults(run *results.Run) section {
 		"Effect, back and redundant: how long after the injection. Outage: no op was good, on the path that suffered longest; " +
 			"an op that was answered late is no outage. Slowest: the longest response of an op intended meanwhile. " +
 			"Budget: of the objective that it cost most.",
+	}}
+}
+
+// spans tells, of each fault, what the ops of each path and the attempts at each
+// node met. What was good all the time is left out.
+func spans(run *results.Run) section {
+	t := &table{left: 2, head: []string{"fault", "met by", "full", "partial", "brown-out", "good", "unmeasured", "objectives"}}
+	for _, f := range run.Faults {
+		name := strings.TrimSuffix(f.ID, "-"+f.Target)
+		add := func(by string, o results.OutageSpans, met string) {
+			if o.FullOutage == nil || *o.FullOutage+*o.PartialOutage+*o.BrownOut == 0 {
+				return
+			}
+			t.add(name, by, outage(o.FullOutage), outage(o.PartialOutage), outage(o.BrownOut), outage(o.Good), outage(o.Unmeasured), met)
+			name = ""
+		}
+		for _, path := range reference.Paths {
+			p, asked := f.Paths[path.String()]
+			if !asked {
+				continue
+			}
+			add(path.String(), p.OutageSpans, microsOr(f.Spans.Objective))
+			for _, node := range slices.Sorted(maps.Keys(p.Nodes)) {
+				add("  at "+node, p.Nodes[node], "")
+			}
+		}
+	}
+	if len(t.rows) == 0 {
+		return section{title: "Outage spans", notes: []string{"No op was bad or slow in the window of any fault."}}
+	}
+	return section{title: "Outage spans", table: t, notes: []string{
+		"Of the window from injection to redundancy, in slices of 100 ms: no op good; good and bad ones; all good, some slow; " +
+			"all good; no ops. At a node: of the attempts sent to it. Objectives: how long after the injection all were met again.",
 	}}
 }
 
