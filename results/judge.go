@@ -366,6 +366,7 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 	for i, f := range t.faults {
 		run.Faults = append(run.Faults, j.faultResult(f, j.charges[i], end))
 	}
+	run.Repeated = repeatedFaults(m.Faults, run.Faults)
 	background := j.charges[len(j.charges)-1]
 	run.Background = j.charge(background)
 	for _, c := range j.charges {

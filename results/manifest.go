@@ -70,8 +70,9 @@ type Trace struct {
 type PlannedFault struct {
 	ID     string `json:"id"`
 	Kind   string `json:"kind"`
-	Target string `json:"target"` // the node
-	AtUS   int64  `json:"at_us"`  // earliest time of its injection, since the anchor
+	Target string `json:"target"`          // the node
+	AtUS   int64  `json:"at_us"`           // earliest time of its injection, since the anchor
+	Entry  int    `json:"entry,omitempty"` // of the scenario's list of faults, from 1; repetitions have the same
 }
 
 // Bounds are limits of the generator's own noise: a run past one of them says

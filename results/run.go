@@ -63,6 +63,7 @@ type Run struct {
 	Nodes            map[string]NodeResult `json:"nodes"`
 	Faults           []FaultResult         `json:"faults"`
 	Background       Charge                `json:"background"` // what no fault is charged with
+	Repeated         []RepeatedFault       `json:"repeated_faults"`
 	Objectives       []ObjectiveResult     `json:"objectives"`
 	Errors           []ErrorCount          `json:"errors"`
 	Ledger           *LedgerCounts         `json:"ledger"` // null if it was not read back

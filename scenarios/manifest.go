@@ -43,7 +43,7 @@ func (p *Plan) manifest(runID string) results.Manifest {
 		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes})
 	}
 	for _, f := range p.Faults.Steps {
-		m.Faults = append(m.Faults, results.PlannedFault{ID: f.ID, Kind: string(f.Kind), Target: f.Names(), AtUS: f.At.Microseconds()})
+		m.Faults = append(m.Faults, results.PlannedFault{ID: f.ID, Kind: string(f.Kind), Target: f.Names(), AtUS: f.At.Microseconds(), Entry: f.Spec + 1})
 	}
 	return m
 }

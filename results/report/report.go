@@ -225,6 +225,9 @@ func sections(run *results.Run) []section {
 	if len(run.Faults) > 0 {
 		s = append(s, faults(run), spans(run))
 	}
+	if len(run.Repeated) > 0 {
+		s = append(s, repeated(run))
+	}
 	if len(run.Objectives) > 0 {
 		s = append(s, objectives(run))
 	}
@@ -316,6 +319,30 @@ func spans(run *results.Run) section {
 	return section{title: "Outage spans", table: t, notes: []string{
 		"Of the window from injection to redundancy, in slices of 100 ms: no op good; good and bad ones; all good, some slow; " +
 			"all good; no ops. At a node: of the attempts sent to it. Objectives: how long after the injection all were met again.",
+	}}
+}
+
+// repeated tells how faults came out that were made more than once.
+func repeated(run *results.Run) section {
+	t := &table{left: 2, head: []string{"fault", "span", "times", "median", "at most", "p95", "max", "within max"}}
+	for _, f := range run.Repeated {
+		name := f.Kind
+		for _, row := range []struct {
+			span string
+			s    *results.Spread
+		}{
+			{"effect", f.Detect}, {"outage", f.Longest}, {"brown-out", f.BrownOut}, {"objectives", f.Objective}, {"redundant", f.Redundant},
+		} {
+			if row.s == nil {
+				continue
+			}
+			t.add(name, row.span, count(row.s.N), outage(&row.s.Median), microsOr(row.s.MedianUpper), outage(&row.s.P95), outage(&row.s.Max),
+				fmt.Sprintf("%d.%d %%", row.s.WithinMax/10, row.s.WithinMax%10))
+			name = ""
+		}
+	}
+	return section{title: "Repeated faults", table: t, notes: []string{
+		"At most: upper bound of the median; within max: least share of all such faults that stay within the maximum; both with 95 % confidence.",
 	}}
 }
 
