@@ -525,6 +525,7 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Redundant:     between(f.injected, f.redundant),
 		},
 		Errors:     errorCounts(c.errors),
+		Anatomy:    []Phase{},
 		Paths:      map[string]FaultPath{},
 		ResponseUS: c.responses.summary(),
 		Charge:     j.charge(c),
@@ -547,6 +548,7 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 		r.Paths[p.String()] = result
 	}
 	if injected {
+		r.Anatomy = anatomy(f, c, length, j.manifest.Topology)
 		r.Spans.OutageSpans = c.all.spans(length)
 		r.ToObjective = map[string]*int64{}
 		for i, o := range j.objectives {

@@ -136,6 +136,7 @@ type FaultResult struct {
 	ToObjective   map[string]*int64    `json:"to_objective_us"` // by objective; null within if it was not met again
 	Paths         map[string]FaultPath `json:"paths"`
 	ResponseUS    *Latency             `json:"response_us"` // of the ops intended in its window, null without
+	Anatomy       []Phase              `json:"anatomy"`     // what harness, cluster and clients were at, in the order of time
 	Errors        []ErrorCount         `json:"errors"`      // of the attempts of the ops that it is charged with
 	Charge
 }

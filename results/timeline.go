@@ -40,6 +40,8 @@ type fault struct {
 	injected, effective, recovered, redundant *time.Duration
 	counted                                   *time.Duration // when the cluster counted one of nodes as failed
 	nodes                                     []string       // that it was made on
+	recover                                   *time.Duration // when the harness began to undo it
+	said                                      []chaos.Event  // by the cluster in its window, what tells of failure and return
 	failure                                   string         // why a step did not come about
 }
 
@@ -59,7 +61,7 @@ func (f *fault) window() (from, to time.Duration, ok bool) {
 func readTimeline(r *Reader) (*timeline, error) {
 	t := &timeline{endSamples: -1}
 	byID := map[string]*fault{}
-	var failures []chaos.Event
+	var failures, said []chaos.Event
 	for _, p := range r.manifest.Faults {
 		if byID[p.ID] != nil {
 			return nil, fmt.Errorf("%s: two planned faults are called %q", ManifestFile, p.ID)
@@ -86,6 +88,9 @@ func readTimeline(r *Reader) (*timeline, error) {
 			if countsAsFailed(e, r.manifest.Topology) {
 				failures = append(failures, e)
 			}
+			if telling(e.Name) {
+				said = append(said, e)
+			}
 		case chaos.KindPhase:
 			t.phase(e)
 		case kindEnd:
@@ -101,6 +106,7 @@ func readTimeline(r *Reader) (*timeline, error) {
 	}
 	t.index()
 	t.count(failures)
+	t.keep(said)
 	return t, nil
 }
 
@@ -160,6 +166,8 @@ func (f *fault) step(e chaos.Event) {
 		}
 	case chaos.StepEffective:
 		set(&f.effective)
+	case chaos.StepRecover:
+		set(&f.recover)
 	case chaos.StepRecovered:
 		set(&f.recovered)
 	case chaos.StepRedundant:

@@ -225,6 +225,9 @@ func sections(run *results.Run) []section {
 	if len(run.Faults) > 0 {
 		s = append(s, faults(run), spans(run))
 	}
+	if a := anatomy(run); a.table != nil {
+		s = append(s, a)
+	}
 	if len(run.Repeated) > 0 {
 		s = append(s, repeated(run))
 	}
@@ -319,6 +322,52 @@ func spans(run *results.Run) section {
 	return section{title: "Outage spans", table: t, notes: []string{
 		"Of the window from injection to redundancy, in slices of 100 ms: no op good; good and bad ones; all good, some slow; " +
 			"all good; no ops. At a node: of the attempts sent to it. Objectives: how long after the injection all were met again.",
+	}}
+}
+
+// anatomyFaults and anatomyLines bound what a summary shows of the faults'
+// anatomy; run.json has the rest.
+const (
+	anatomyFaults = 5
+	anatomyLines  = 20
+	anatomyShort  = 100_000 // µs
+)
+
+// anatomy lays the cluster's phases beside what the clients felt, of the first
+// faults: the steps of the harness, and the longest of what took its time.
+func anatomy(run *results.Run) section {
+	t := &table{left: 3, head: []string{"fault", "who", "what", "from", "took"}}
+	shown := 0
+	for _, f := range run.Faults {
+		var lengths []int64
+		for _, p := range f.Anatomy {
+			if p.TookUS != nil {
+				lengths = append(lengths, *p.TookUS)
+			}
+		}
+		slices.SortFunc(lengths, func(a, b int64) int { return cmp.Compare(b, a) })
+		least := int64(anatomyShort)
+		if len(lengths) > anatomyLines {
+			least = max(least, lengths[anatomyLines-1])
+		}
+		if shown == anatomyFaults || len(lengths) == 0 || lengths[0] < least {
+			continue
+		}
+		shown++
+		name := strings.TrimSuffix(f.ID, "-"+f.Target)
+		for _, p := range f.Anatomy {
+			if p.TookUS == nil && p.Who != "harness" || p.TookUS != nil && *p.TookUS < least {
+				continue
+			}
+			t.add(name, p.Who, strings.TrimSpace(p.Node+" "+p.What), micros(p.FromUS), microsOr(p.TookUS))
+			name = ""
+		}
+	}
+	if len(t.rows) == 0 {
+		return section{}
+	}
+	return section{title: "Anatomy of the faults", table: t, notes: []string{
+		"From: since the injection. The longest phases of the first faults; run.json has them all.",
 	}}
 }
 
