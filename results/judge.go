@@ -20,40 +20,56 @@ import (
 // It fails if the recording cannot be read or contradicts itself; a recording
 // that merely ends early is judged, and inconclusive.
 func Judge(r *Reader) (*Run, error) {
+	run, _, err := JudgeBudget(r)
+	return run, err
+}
+
+// JudgeBudget makes beside it a record of how the error budgets went.
+func JudgeBudget(r *Reader) (*Run, *Budget, error) {
+	j, ledger, err := readJudge(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	j.finish()
+	return j.run(ledger, r.Truncated()), j.budget(), nil
+}
+
+// readJudge reads a recording to its end.
+func readJudge(r *Reader) (*judge, *LedgerCounts, error) {
 	t, err := readTimeline(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	j, err := newJudge(r.manifest, t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for s, err := range r.Samples() {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		j.add(&s)
 	}
 	for row, err := range r.Counters() {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		j.counter(row)
 	}
 	rows, ledger, err := r.Ledger()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ledger == nil && len(rows) > 0 {
 		// A run that ended while the ledger was read back still knows its losses.
 		ledger = new(LedgerCounts)
 		for _, row := range rows {
 			if err := ledger.add(row.Verdict); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return j.run(ledger, r.Truncated()), nil
+	return j, ledger, nil
 }
 
 // judge gathers what a Run needs while the samples go by. Its size does not
@@ -75,6 +91,8 @@ type judge struct {
 	objectives []objectiveCounts
 	charges    []*faultCounts // as timeline.faults; the last one is the background
 	slow       map[reference.Path]time.Duration
+	mail       *mail
+	rank       []int32      // of timeline.faults in the order of injections, from 1
 	counters   []CounterRow // the first and the last
 }
 
@@ -97,12 +115,15 @@ type errorKey struct {
 type objectiveCounts struct {
 	Objective
 	good, bad int64
+	seconds   sparse[flow]      // of the measured window, by when events ended
+	slices    sparse[timeSlice] // of the measured window, if SliceUS is set
 }
 
 type faultCounts struct {
 	badOps      int64
 	bad         []int64    // by objective
 	met         []recovery // by objective
+	mail        Mail
 	all         outage
 	paths       map[reference.Path]*faultPath
 	responses   latencies // of the ops intended in the window
@@ -178,8 +199,9 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		nodes:  map[topology.ID]*nodeCounts{},
 		errors: map[errorKey]int64{},
 		slow:   map[reference.Path]time.Duration{},
-		lag:    lags{minutes: t.minutes(), byMinute: map[int]*latencies{}},
-		noise:  noises{minutes: t.minutes(), to: never, ends: map[int]Noise{}},
+		mail:   newMail(m.Clients), rank: make([]int32, len(t.faults)),
+		lag:   lags{minutes: t.minutes(), byMinute: map[int]*latencies{}},
+		noise: noises{minutes: t.minutes(), to: never, ends: map[int]Noise{}},
 	}
 	if t.measureTo != nil {
 		j.noise.to = *t.measureTo + time.Second // the row that tells of the last second
@@ -192,6 +214,9 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 			return nil, fmt.Errorf("%s: objective %q: %w", ManifestFile, o.Name, err)
 		}
 		j.objectives = append(j.objectives, objectiveCounts{Objective: o})
+	}
+	for n, i := range t.order {
+		j.rank[i] = int32(n + 1)
 	}
 	for _, p := range reference.Paths {
 		j.slow[p] = slowBound(p, m.Objectives)
@@ -268,11 +293,14 @@ func (j *judge) add(s *workload.Sample) {
 		j.attempt(path, &s.Attempts[i])
 	}
 
-	charge, injected := j.charges[len(j.charges)-1], time.Duration(0)
+	index, rank, injected := len(j.charges)-1, int32(0), time.Duration(0)
 	if i := j.timeline.charged(s); i >= 0 {
-		charge, injected = j.charges[i], *j.timeline.faults[i].injected
+		index, rank, injected = i, j.rank[i], *j.timeline.faults[i].injected
 	}
+	charge := j.charges[index]
 	charge.add(s, ok, injected)
+	second := j.second(end)
+	j.mail.add(s, second, charge, index)
 	open := j.timeline.openAt(s.Intended)
 	for i := range j.objectives {
 		o := &j.objectives[i]
@@ -280,11 +308,13 @@ func (j *judge) add(s *workload.Sample) {
 			continue
 		}
 		met := o.Good(s)
-		if met {
-			o.good++
+		if o.SliceUS > 0 {
+			o.slice(j.since(s.Intended), met, rank)
 		} else {
-			o.bad++
-			charge.bad[i]++
+			o.count(met, second)
+			if !met {
+				charge.bad[i]++
+			}
 		}
 		for f := range open {
 			j.charges[f].met[i].add(s.Intended-*j.timeline.faults[f].injected, met)
@@ -337,6 +367,7 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 		Plan:           Plan{SHA256: m.PlanSHA256},
 		MeasuredFromUS: microsOf(t.measureFrom),
 		MeasuredToUS:   microsOf(t.measureTo),
+		Mail:           j.mail.counts,
 		Paths:          map[string]PathResult{},
 		Nodes:          j.nodeResults(),
 		Faults:         []FaultResult{},
@@ -360,8 +391,10 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 	for _, path := range j.shown() {
 		run.Paths[path.String()] = j.paths[path].result()
 	}
-	for _, o := range j.objectives {
-		run.Objectives = append(run.Objectives, o.result())
+	for i := range j.objectives {
+		result := j.objectives[i].result()
+		result.Alerts, result.Projection = j.alerts(i), j.project(i)
+		run.Objectives = append(run.Objectives, result)
 	}
 	for i, f := range t.faults {
 		run.Faults = append(run.Faults, j.faultResult(f, j.charges[i], end))
@@ -551,8 +584,10 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 		r.Anatomy = anatomy(f, c, length, j.manifest.Topology)
 		r.Spans.OutageSpans = c.all.spans(length)
 		r.ToObjective = map[string]*int64{}
-		for i, o := range j.objectives {
-			r.ToObjective[o.Name] = c.met[i].met(length, o.TargetPPM)
+		for i := range j.objectives {
+			if o := &j.objectives[i]; o.Metric == "" {
+				r.ToObjective[o.Name] = c.met[i].met(length, o.moment())
+			}
 		}
 		r.Spans.Objective = latest(r.ToObjective)
 		if c.firstFailed != never {
@@ -577,10 +612,11 @@ func latest(times map[string]*int64) *int64 {
 }
 
 func (j *judge) charge(c *faultCounts) Charge {
-	charge := Charge{BadOps: c.badOps, Budgets: []ObjectiveCharge{}}
+	charge := Charge{BadOps: c.badOps, Mail: c.mail, Budgets: []ObjectiveCharge{}}
 	var most Decimal
 	unbounded := false
-	for i, o := range j.objectives {
+	for i := range j.objectives {
+		o := &j.objectives[i]
 		spent := o.spent(c.bad[i])
 		charge.Budgets = append(charge.Budgets, ObjectiveCharge{Objective: o.Name, Bad: c.bad[i], BudgetSpent: spent})
 		if spent == nil {
@@ -597,7 +633,8 @@ func (j *judge) charge(c *faultCounts) Charge {
 
 func (o *objectiveCounts) result() ObjectiveResult {
 	r := ObjectiveResult{
-		Name: o.Name, Path: o.Path, Target: Decimal(o.TargetPPM), LatencyUS: o.LatencyUS,
+		Name: o.Name, Path: o.Path, Metric: o.Metric, Method: o.Method(), Events: o.events(),
+		SliceUS: o.SliceUS, SliceTarget: Decimal(o.SliceTargetPPM), WindowDays: o.windowDays(), Target: Decimal(o.TargetPPM), LatencyUS: o.LatencyUS,
 		Good: o.good, Bad: o.bad, Total: o.good + o.bad,
 		BudgetSpent: o.spent(o.bad),
 	}

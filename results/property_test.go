@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,6 +70,12 @@ func anyObjectives() []Objective {
 		{Name: "all", TargetPPM: 900_000},
 		{Name: "none bad", Path: "routing", TargetPPM: million},
 		{Name: "fast", Path: "greylist", TargetPPM: 700_000, LatencyUS: 100_000, Degraded: "good"},
+		{Name: "seconds", TargetPPM: 900_000, SliceUS: million, SliceTargetPPM: 950_000},
+		{Name: "slices", Path: "routing", TargetPPM: 900_000, SliceUS: 100_000, SliceTargetPPM: million},
+		{Name: "deferred", TargetPPM: 900_000, Metric: MetricDeferred},
+		{Name: "ungreylisted", TargetPPM: 900_000, Metric: MetricUngreylisted},
+		{Name: "misrouted", TargetPPM: 900_000, Metric: MetricMisrouted},
+		{Name: "lost", TargetPPM: 900_000, Metric: MetricLost},
 	}
 }
 
@@ -82,7 +89,11 @@ func TestWhatAlwaysHolds(t *testing.T) {
 	for seed := range recordings {
 		dir := t.TempDir()
 		anyRecording(t, dir, rand.New(rand.NewPCG(uint64(seed), 1)))
-		run := mustJudge(t, dir)
+		run, budget, err := JudgeBudget(open(t, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		holdsBudget(t, seed, run, budget)
 		charges := []Charge{run.Background}
 		for _, f := range run.Faults {
 			charges = append(charges, f.Charge)
@@ -126,9 +137,37 @@ func holdsCharges(t *testing.T, seed int, run *Run, charges []Charge) {
 		for _, c := range charges {
 			bad += c.Budgets[i].Bad
 		}
+		if o.Total == 0 || o.Bad == 0 {
+			t.Errorf("seed %d, objective %s: %d events, %d of them bad: the recording tells nothing", seed, o.Name, o.Total, o.Bad)
+		}
 		if bad != o.Bad || o.Good+o.Bad != o.Total {
 			t.Errorf("seed %d, objective %s: %d bad events are charged, %d there are, %d good, %d in all", seed, o.Name, bad, o.Bad, o.Good, o.Total)
 		}
+	}
+}
+
+// At its end a burn-down has spent what the run has, and it never goes back.
+func holdsBudget(t *testing.T, seed int, run *Run, budget *Budget) {
+	t.Helper()
+	var sum Mail
+	for i, o := range run.Objectives {
+		d := budget.Objectives[i]
+		last := len(d.Bad) - 1
+		if d.Bad[last] != o.Bad || d.Total[last] != o.Total || fmt.Sprint(d.Spent[last]) != fmt.Sprint(o.BudgetSpent) || last >= burnDownPoints {
+			t.Errorf("seed %d, objective %s: burned down to %d of %d, %v, in %d points; the run has %d of %d, %v",
+				seed, o.Name, d.Bad[last], d.Total[last], d.Spent[last], last+1, o.Bad, o.Total, o.BudgetSpent)
+		}
+		if !slices.IsSorted(d.Bad) || !slices.IsSorted(d.Total) {
+			t.Errorf("seed %d, objective %s: the burn-down goes back", seed, o.Name)
+		}
+	}
+	for _, c := range append([]FaultResult{{Charge: run.Background}}, run.Faults...) {
+		for _, m := range Metrics {
+			*sum.of(m) += *c.Mail.of(m)
+		}
+	}
+	if sum != run.Mail.Mail {
+		t.Errorf("seed %d: mail %+v is charged, %+v there is", seed, sum, run.Mail.Mail)
 	}
 }
 

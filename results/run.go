@@ -59,6 +59,7 @@ type Run struct {
 	End              *EndResult            `json:"end"`
 	OfferedPerSecond *Decimal              `json:"offered_per_second"` // messages started, in the measured window
 	BadOps           int64                 `json:"bad_ops"`            // degraded, failed, unknown, answered wrongly
+	Mail             MailResult            `json:"mail"`
 	Paths            map[string]PathResult `json:"paths"`
 	Nodes            map[string]NodeResult `json:"nodes"`
 	Faults           []FaultResult         `json:"faults"`
@@ -181,6 +182,7 @@ type OutageSpans struct {
 // Charge is what a fault, or the background, cost.
 type Charge struct {
 	BadOps      int64             `json:"bad_ops"`
+	Mail        Mail              `json:"mail"`
 	BudgetSpent *Decimal          `json:"budget_spent"` // of the objective that it cost most; null if that has no budget
 	Budgets     []ObjectiveCharge `json:"budgets"`
 }
@@ -194,15 +196,23 @@ type ObjectiveCharge struct {
 
 // ObjectiveResult is what became of an objective.
 type ObjectiveResult struct {
-	Name        string   `json:"name"`
-	Path        string   `json:"path"`   // "" for all paths
-	Target      Decimal  `json:"target"` // required share of good events
-	LatencyUS   int64    `json:"latency_us"`
-	Good        int64    `json:"good"`
-	Bad         int64    `json:"bad"`
-	Total       int64    `json:"total"`
-	BudgetSpent *Decimal `json:"budget_spent"` // 1 is all of it; null if there is no budget
-	Verdict     Verdict  `json:"verdict"`
+	Name        string      `json:"name"`
+	Path        string      `json:"path"`     // "" for all paths
+	Metric      Metric      `json:"metric"`   // "" for ops
+	Method      string      `json:"method"`   // "occurrences" or "timeslices"
+	Events      string      `json:"events"`   // what is counted: "ops", "messages" or "slices"
+	SliceUS     int64       `json:"slice_us"` // 0 without slices
+	SliceTarget Decimal     `json:"slice_target"`
+	WindowDays  int64       `json:"window_days"` // over which the budget is meant
+	Target      Decimal     `json:"target"`      // required share of good events
+	LatencyUS   int64       `json:"latency_us"`
+	Good        int64       `json:"good"`
+	Bad         int64       `json:"bad"`
+	Total       int64       `json:"total"`
+	BudgetSpent *Decimal    `json:"budget_spent"` // 1 is all of it; null if there is no budget
+	Verdict     Verdict     `json:"verdict"`
+	Alerts      []Alert     `json:"alerts"`     // on its burn rate, as they would have fired
+	Projection  *Projection `json:"projection"` // null without events
 }
 
 // ErrorCount counts failed attempts that met the same error.

@@ -117,9 +117,9 @@ type RepeatedFault struct {
 // repeatedFaults sums up the faults that one entry of the scenario asked for, or,
 // where a recording does not tell the entry, one kind and target.
 func repeatedFaults(planned []PlannedFault, faults []FaultResult) []RepeatedFault {
-	entries := map[string]int{}
+	byID := map[string]PlannedFault{}
 	for _, p := range planned {
-		entries[p.ID] = p.Entry
+		byID[p.ID] = p
 	}
 	groups := map[string][]*FaultResult{}
 	var order []string
@@ -128,10 +128,7 @@ func repeatedFaults(planned []PlannedFault, faults []FaultResult) []RepeatedFaul
 		if f.InjectedAtUS == nil {
 			continue
 		}
-		key := f.Kind + " " + f.Target
-		if entry := entries[f.ID]; entry > 0 {
-			key = fmt.Sprint("#", entry)
-		}
+		key := groupKey(byID[f.ID], f.Kind, f.Target)
 		if groups[key] == nil {
 			order = append(order, key)
 		}
@@ -144,6 +141,14 @@ func repeatedFaults(planned []PlannedFault, faults []FaultResult) []RepeatedFaul
 		}
 	}
 	return repeated
+}
+
+// groupKey is the same for faults that are repetitions of one.
+func groupKey(p PlannedFault, kind, target string) string {
+	if p.Entry > 0 {
+		return fmt.Sprint("#", p.Entry)
+	}
+	return kind + " " + target
 }
 
 func repeatedFault(group []*FaultResult) RepeatedFault {

@@ -121,6 +121,8 @@ func (d *decoder) check(s *Scenario) {
 	d.checkFaultTimes(s)
 	d.checkFaultPlan(s)
 	d.checkFaultLimits(s)
+	d.checkFaultRates(s)
+	d.checkObjectives(s)
 	d.Unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
 }
 

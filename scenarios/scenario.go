@@ -29,8 +29,9 @@ type Scenario struct {
 	TopologySpec   TopologySpec
 	Population     Population
 	Workload       Workload
-	Clients        []ClientSpec // samples name them by index; 1 to 64
-	Faults         []FaultSpec  // in the order in which they are injected, but for those that are drawn or follow another
+	Clients        []ClientSpec     // samples name them by index; 1 to 64
+	Faults         []FaultSpec      // in the order in which they are injected, but for those that are drawn or follow another
+	FaultRates     map[string]int64 // how often a kind, or "kind target", is expected in 30 days, in thousandths
 	ObjectiveSpecs []ObjectiveSpec
 	Bounds         Bounds
 
@@ -132,11 +133,15 @@ const AllPaths = "all"
 
 // ObjectiveSpec is an objective as the file words it.
 type ObjectiveSpec struct {
-	Name      string
-	Path      string        // one of reference.Paths, or AllPaths
-	TargetPPM int64         // required share of good ops in millionths, 1 to 1,000,000
-	Within    time.Duration // bound on the response time, 0 for none
-	Degraded  Degraded
+	Name           string
+	Metric         results.Metric // "" for ops, or what happens to messages
+	Path           string         // one of reference.Paths, or AllPaths
+	TargetPPM      int64          // required share of good ops in millionths, 1 to 1,000,000
+	Within         time.Duration  // bound on the response time, 0 for none
+	Degraded       Degraded
+	Slice          time.Duration // length of a slice of time, 0 to count ops or messages
+	SliceTargetPPM int64         // required share of good ops in a good slice
+	WindowDays     int           // over which the budget is meant
 }
 
 // Degraded is whether an objective counts a degraded op as good.
@@ -231,6 +236,7 @@ func (s *Scenario) Objectives() []results.Objective {
 			TargetPPM: o.TargetPPM,
 			LatencyUS: o.Within.Microseconds(),
 			Degraded:  string(o.Degraded),
+			Metric:    o.Metric, SliceUS: o.Slice.Microseconds(), SliceTargetPPM: o.SliceTargetPPM, WindowDays: int64(o.WindowDays),
 		})
 	}
 	return objectives
@@ -266,9 +272,9 @@ func defaults() *Scenario {
 			Retries:        RetriesClosed,
 			Before:         BeforeCorrespondents,
 		},
-		Faults: []FaultSpec{},
+		Faults: []FaultSpec{}, FaultRates: map[string]int64{},
 		ObjectiveSpecs: []ObjectiveSpec{{
-			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad,
+			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad, WindowDays: defaultWindowDays,
 		}},
 		Bounds: Bounds{
 			LagP999: 50 * time.Millisecond, SchedP999: 50 * time.Millisecond, GCPause: 50 * time.Millisecond,
@@ -288,7 +294,12 @@ func defaultClient() ClientSpec {
 	}
 }
 
-func defaultObjective() ObjectiveSpec { return ObjectiveSpec{Path: AllPaths, Degraded: DegradedBad} }
+func defaultObjective() ObjectiveSpec {
+	return ObjectiveSpec{Path: AllPaths, Degraded: DegradedBad, WindowDays: defaultWindowDays}
+}
+
+// defaultWindowDays is the window of the alerts in The Site Reliability Workbook.
+const defaultWindowDays = 30
 
 // defaultClients puts one client on each host that runs a SQL node.
 func defaultClients(sqlHosts []string) []ClientSpec {

@@ -23,6 +23,7 @@ import (
 // Names of the files that Write makes.
 const (
 	RunFile     = "run.json"
+	BudgetFile  = "budget.json"
 	HlogFile    = "latency.hlog"
 	SummaryFile = "summary.md"
 )
@@ -41,15 +42,15 @@ func (e *UnreadableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Write judges the recording in dir and writes run.json, latency.hlog and
-// summary.md beside it, in place of older ones. The same recording makes the
+// Write judges the recording in dir and writes run.json, budget.json,
+// latency.hlog and summary.md beside it, in place of older ones. The same recording makes the
 // same bytes. What cannot be read is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
 	r, err := results.Open(dir)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	run, err := results.Judge(r)
+	run, budget, err := results.JudgeBudget(r)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
@@ -58,6 +59,7 @@ func Write(dir string) (*results.Run, error) {
 		write func(io.Writer) error
 	}{
 		{RunFile, run.Write},
+		{BudgetFile, budget.Write},
 		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
 	} {
@@ -222,6 +224,9 @@ func sections(run *results.Run) []section {
 		s = append(s, section{title: "Why the run is inconclusive", notes: run.Reasons})
 	}
 	s = append(s, operations(run), responses(run))
+	if run.Mail.Mail != (results.Mail{}) {
+		s = append(s, mail(run))
+	}
 	if len(run.Faults) > 0 {
 		s = append(s, faults(run), spans(run))
 	}
@@ -232,7 +237,10 @@ func sections(run *results.Run) []section {
 		s = append(s, repeated(run))
 	}
 	if len(run.Objectives) > 0 {
-		s = append(s, objectives(run))
+		s = append(s, objectives(run), alerts(run))
+		if p := projections(run); p.table != nil {
+			s = append(s, p)
+		}
 	}
 	if len(run.Errors) > 0 {
 		s = append(s, errorCounts(run))
@@ -425,6 +433,77 @@ func objectives(run *results.Run) section {
 		t.add(o.Name, exactPercent(o.Target), within, count(o.Good), count(o.Bad), percent(o.BudgetSpent), string(o.Verdict))
 	}
 	return section{title: "Objectives", table: t}
+}
+
+// mail tells what the database did to messages, and which fault it was.
+func mail(run *results.Run) section {
+	t := &table{left: 1, head: []string{"messages", "deferred", "ungreylisted", "misrouted", "lost at most"}}
+	row := func(name string, m results.Mail) {
+		if m != (results.Mail{}) {
+			t.add(name, count(m.Deferred), count(m.Ungreylisted), count(m.Misrouted), count(m.LostAtMost))
+		}
+	}
+	row("of "+count(run.Mail.Messages), run.Mail.Mail)
+	for _, f := range run.Faults {
+		row(f.ID, f.Mail)
+	}
+	row("no fault", run.Background.Mail)
+	return section{title: "Mail", table: t, notes: []string{
+		"For a database reason, each message once in a column. Lost at most: put off, and not seen again by the end of the run.",
+	}}
+}
+
+// alerts tells which alerts on burn rates would have fired, the first few.
+func alerts(run *results.Run) section {
+	const most = 10
+	s := section{title: "Burn-rate alerts"}
+	fired := 0
+	for _, o := range run.Objectives {
+		for _, a := range o.Alerts {
+			for _, f := range a.Fired {
+				if fired++; fired > most {
+					continue
+				}
+				after := "at " + micros(f.AtUS)
+				if f.AfterUS != nil {
+					after = micros(*f.AfterUS) + " after " + f.Fault
+				}
+				s.notes = append(s.notes, fmt.Sprintf("%s: a %s for a %s (%s and %s over %s times the rate), %s, for %s.",
+					o.Name, a.Severity, a.Name, micros(a.LongS*1_000_000), micros(a.ShortS*1_000_000), tenth(&a.BurnRate), after, micros(f.ResetUS-f.AtUS)))
+			}
+		}
+	}
+	switch {
+	case fired == 0:
+		s.notes = []string{"None would have fired."}
+	case fired > most:
+		s.notes = append(s.notes, fmt.Sprintf("And %s more.", count(int64(fired-most))))
+	}
+	return s
+}
+
+// projections tells what the budgets of a day and of 30 would be spent on.
+func projections(run *results.Run) section {
+	t := &table{left: 2, head: []string{"objective", "dearest fault", "of a day's", "in 30 d", "of a day", "of 30 days"}}
+	for _, o := range run.Objectives {
+		if o.Projection == nil {
+			continue
+		}
+		name, cost, rate := "", (*results.Decimal)(nil), none
+		for _, f := range o.Projection.Faults {
+			if f.DayBudget != nil && (cost == nil || *f.DayBudget > *cost) {
+				name, cost, rate = f.Fault, f.DayBudget, tenth(&f.PerThirtyDays)
+			}
+		}
+		t.add(o.Name, name, percent(cost), rate, percent(o.Projection.Day.BudgetSpent), percent(o.Projection.ThirtyDays.BudgetSpent))
+	}
+	if len(t.rows) == 0 {
+		return section{}
+	}
+	return section{title: "Budgets of a day and of 30", table: t, notes: []string{
+		"Of a day's: share of a day's error budget that one such fault takes; in 30 d: how often it is expected. " +
+			"Of a day, of 30 days: budget spent with all faults as often as expected, and the background of this run.",
+	}}
 }
 
 func errorCounts(run *results.Run) section {
