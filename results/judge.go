@@ -210,7 +210,7 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		j.paths[p] = new(pathCounts)
 	}
 	for _, o := range m.Objectives {
-		if err := o.validate(); err != nil {
+		if err := o.Validate(); err != nil {
 			return nil, fmt.Errorf("%s: objective %q: %w", ManifestFile, o.Name, err)
 		}
 		j.objectives = append(j.objectives, objectiveCounts{Objective: o})

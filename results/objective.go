@@ -53,8 +53,8 @@ const (
 	defaultWindowDays = 30
 )
 
-// validate says what is wrong with an objective.
-func (o Objective) validate() error {
+// Validate says what is wrong with an objective.
+func (o Objective) Validate() error {
 	known := o.Path == ""
 	for _, p := range reference.Paths {
 		known = known || o.Path == p.String()

@@ -36,9 +36,9 @@ func (s *Scenario) fields() object {
 				entry: func(f *FaultSpec) value { return faultEntry{f, &s.Workload.Duration} }}},
 		{key: "fault_rates", value: faultRates{&s.FaultRates},
 			doc: "How often a fault is expected in 30 days, for the projection of budgets: a mapping from kinds of the plan, such as `kill`, or kind and target, such as `kill data2`, to numbers from 0 to 100000. What is not named is expected once."},
-		{key: "objectives", doc: "What was promised; the rest is the error budget.",
+		{key: "objectives", doc: "What was promised; the rest is the error budget. An entry `openslo: ./slo.yaml` takes the objectives of an OpenSLO document: [openslo.md](openslo.md).",
 			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
-				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
+				entry: func(o *ObjectiveSpec) value { return objectiveEntry{o} }}},
 		{key: "bounds", value: s.Bounds.fields(),
 			doc: "Limits of the generator. A run that passes one of the first five is inconclusive."},
 	}

@@ -9,11 +9,64 @@ import (
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
+// objectiveEntry ties one objective of the list: in short form, or an OpenSLO
+// document.
+type objectiveEntry struct{ o *ObjectiveSpec }
+
+func (e objectiveEntry) document() object {
+	return object{{key: "openslo", value: pathValue(&e.o.OpenSLO), required: true}}
+}
+
+func (e objectiveEntry) Rule() string { return e.o.fields().Rule() }
+
+func (e objectiveEntry) Read(d *strictyaml.Decoder, path string, n *node) {
+	if n.Kind == strictyaml.MappingKind && n.Get("openslo") != nil {
+		e.document().Read(d, path, n)
+		return
+	}
+	e.o.fields().Read(d, path, n)
+}
+
+func (e objectiveEntry) Write() *node {
+	if e.o.OpenSLO != "" {
+		return e.document().Write()
+	}
+	return e.o.fields().Write()
+}
+
+// mostObjectives is the most that a scenario has, those of documents included.
+const mostObjectives = 50
+
+// checkObjectiveNames reports names that stand twice, be it in a document.
+func (d *decoder) checkObjectiveNames(s *Scenario) {
+	d.Unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
+	first, all := map[string]int{}, 0
+	for i, o := range s.ObjectiveSpecs {
+		if o.OpenSLO == "" {
+			all++
+			first[o.Name] = i
+		}
+	}
+	for i, o := range s.ObjectiveSpecs {
+		for _, taken := range s.inputs.openSLO[i].objectives {
+			if j, known := first[taken.Name]; known {
+				d.Reject(fmt.Sprintf("objectives[%d].openslo", i), "%s has an objective %s, and so has objectives[%d]", o.OpenSLO, strictyaml.Quote(taken.Name), j)
+				continue
+			}
+			first[taken.Name] = i
+			all++
+		}
+	}
+	if all > mostObjectives {
+		d.Reject("objectives", "has %d objectives with those of OpenSLO documents; at most %d", all, mostObjectives)
+	}
+}
+
 // checkObjectives holds the fields of each objective against each other.
 func (d *decoder) checkObjectives(s *Scenario) {
 	for i, o := range s.ObjectiveSpecs {
 		at := fmt.Sprintf("objectives[%d]", i)
-		if !d.Good(at) {
+		if o.OpenSLO != "" || !d.Good(at) {
 			continue
 		}
 		switch {

@@ -131,8 +131,9 @@ type ClientSpec struct {
 // AllPaths is the path of an objective that counts the ops of every path.
 const AllPaths = "all"
 
-// ObjectiveSpec is an objective as the file words it.
+// ObjectiveSpec is an objective as the file words it, or a document that words some.
 type ObjectiveSpec struct {
+	OpenSLO        string // path of an OpenSLO document that takes the entry's place, as it was written; the other fields mean nothing then
 	Name           string
 	Metric         results.Metric // "" for ops, or what happens to messages
 	Path           string         // one of reference.Paths, or AllPaths
@@ -225,7 +226,11 @@ func (s *Scenario) Topology() (topology.Topology, error) {
 // Objectives returns the objectives in the form in which runs are judged.
 func (s *Scenario) Objectives() []results.Objective {
 	objectives := make([]results.Objective, 0, len(s.ObjectiveSpecs))
-	for _, o := range s.ObjectiveSpecs {
+	for i, o := range s.ObjectiveSpecs {
+		if o.OpenSLO != "" {
+			objectives = append(objectives, s.inputs.openSLO[i].objectives...)
+			continue
+		}
 		path := o.Path
 		if path == AllPaths {
 			path = ""
