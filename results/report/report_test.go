@@ -177,12 +177,12 @@ func record(t *testing.T, dir string) {
 func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 	dir := t.TempDir()
 	record(t, dir)
-	read := func() (all [3]string) {
+	read := func() (all [4]string) {
 		run, err := Write(dir)
 		if err != nil || run.Verdict != results.Pass {
 			t.Fatalf("%+v, %v", run, err)
 		}
-		for i, name := range []string{RunFile, HlogFile, SummaryFile} {
+		for i, name := range []string{RunFile, BudgetFile, HlogFile, SummaryFile} {
 			b, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil || len(b) == 0 {
 				t.Fatalf("%s has %d bytes, %v", name, len(b), err)
@@ -195,7 +195,7 @@ func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 		t.Error("the second report is another")
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 6+3 {
+	if err != nil || len(entries) != 6+4 {
 		t.Errorf("directory holds %v, %v", entries, err)
 	}
 }
