@@ -17,13 +17,16 @@ import (
 )
 
 // When clients feel a fault: since it was made, feltAttempts attempts on its SQL
-// nodes, or on any SQL node for a fault that is on none, have failed or were slow,
-// and they are feltMore times the share that they were of the attempts before
-// the first fault of those in effect. Slow is what took longer than feltSlow
+// nodes, or on any SQL node for a fault that is on none, have failed, or have
+// failed or were slow, and they are feltMore times the share that they were of the
+// attempts before the first fault of those in effect; or they are feltMany, and
+// half of the share that was not so before. Slow is what took longer than feltSlow
 // times the 99th percentile before, and than slowFloor. One attempt alone may be
-// bad luck: a lock, a pause of the machine.
+// bad luck: a lock, a pause of the machine. On a busy machine much is slow before,
+// little fails.
 const (
 	feltAttempts = 3
+	feltMany     = 30
 	feltMore     = 10
 	feltSlow     = 10
 	slowFloor    = 250 * time.Millisecond
@@ -53,7 +56,8 @@ type feeler struct {
 
 // baseline is what attempts were like while no fault was in effect.
 type baseline struct {
-	attempts, bad int64
+	attempts, bad int64 // bad is failed, or above slowFloor
+	failed        int64
 	took          *hdrhistogram.Histogram // of those that were answered, in µs
 }
 
@@ -94,7 +98,9 @@ func (f *feeler) Record(s *workload.Sample) {
 		if bad {
 			f.before.bad++
 		}
-		if !failed {
+		if failed {
+			f.before.failed++
+		} else {
 			_ = f.before.took.RecordValue(min(took, results.MaxLatency).Microseconds()) // in range
 		}
 	}
@@ -159,12 +165,15 @@ func (f *feeler) Felt(since time.Time) (reference.Evidence, bool) {
 	mine := func(id topology.ID) bool { return len(f.of) == 0 || slices.Contains(f.of, id) }
 	slow := f.before.slow()
 	var (
-		bad  int64
-		last trouble
+		bad, failed int64
+		last        trouble
 	)
 	for _, t := range f.troubles {
 		if t.at < from || !mine(t.node) || t.class == ndberr.None && t.took <= slow {
 			continue
+		}
+		if t.class != ndberr.None {
+			failed++
 		}
 		if bad++; t.at >= last.at {
 			last = t
@@ -181,7 +190,7 @@ func (f *feeler) Felt(since time.Time) (reference.Evidence, bool) {
 			}
 		}
 	}
-	if bad < feltAttempts || bad*f.before.attempts < feltMore*f.before.bad*all {
+	if !more(bad, all, f.before.bad, f.before.attempts) && !more(failed, all, f.before.failed, f.before.attempts) {
 		return reference.Evidence{}, false
 	}
 	n, _ := f.topology.ByID(last.node)
@@ -192,4 +201,19 @@ func (f *feeler) Felt(since time.Time) (reference.Evidence, bool) {
 		what += "took " + last.took.Round(time.Millisecond).String()
 	}
 	return reference.Evidence{At: f.anchor.Add(last.at), Source: "clients", Detail: what}, true
+}
+
+// more says whether so many of all attempts are so many more than they were of
+// those before that it is no chance.
+func more(bad, all, badBefore, before int64) bool {
+	if bad < feltAttempts {
+		return false
+	}
+	all = max(all, bad)
+	if bad*before >= feltMore*badBefore*all {
+		return true
+	}
+	// With a share b before, the share must be b + (1-b)/2, which can be reached
+	// whatever b is.
+	return bad >= feltMany && 2*bad*before >= (before+badBefore)*all
 }

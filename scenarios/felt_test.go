@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -49,6 +50,10 @@ func TestClientsFeelAFault(t *testing.T) {
 			attempt(sql1, 101*time.Second, 300*time.Millisecond, ndberr.None), attempt(sql1, 101*time.Second, 1500*time.Millisecond, ndberr.None), attempt(sql1, 102*time.Second, time.Second, ndberr.None)}, true},
 		{"failures as frequent as before are none", "sql1", 500, []workload.Attempt{
 			attempt(sql1, 101*time.Second, time.Millisecond, ndberr.LockTimeout), attempt(sql1, 101*time.Second, time.Millisecond, ndberr.LockTimeout), attempt(sql1, 102*time.Second, time.Millisecond, ndberr.LockTimeout)}, false},
+		{"thirty that all fail are an effect, though every fifth failed before", "sql1", 200,
+			slices.Repeat([]workload.Attempt{attempt(sql1, 101*time.Second, time.Millisecond, ndberr.NoCluster)}, 30), true},
+		{"every second of them is not enough then", "sql1", 200, slices.Repeat([]workload.Attempt{
+			attempt(sql1, 101*time.Second, time.Millisecond, ndberr.NoCluster), attempt(sql1, 101*time.Second, time.Millisecond, ndberr.None)}, 30), false},
 	} {
 		f := newFeeler(layout, anchor)
 		record := func(a workload.Attempt) { f.Record(&workload.Sample{Attempts: []workload.Attempt{a}}) }
