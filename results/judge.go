@@ -364,7 +364,7 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 		add("the run did not complete: it %s", t.end.words())
 	}
 	for _, cut := range truncated {
-		add("%s is cut short at byte %d", cut.File, cut.Offset)
+		add("%s", cut)
 	}
 	if t.endSamples >= 0 && t.endSamples != j.samples {
 		add("%d samples were recorded, %d are there", t.endSamples, j.samples)

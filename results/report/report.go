@@ -41,9 +41,11 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // Write judges the recording in dir and writes run.json, latency.hlog and
 // summary.md beside it, in place of older ones. The same recording makes the
-// same bytes. What cannot be read is an *UnreadableError.
+// same bytes. A recording of which files are missing, cut short or altered is
+// judged as far as it can be read, and inconclusive. One without a manifest that
+// this program knows is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
-	r, err := results.Open(dir)
+	r, err := results.Salvage(dir)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
