@@ -16,9 +16,10 @@ func newReport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "report RUN",
 		Short: "judge a recording anew and show what it says",
-		Long: `Judge a recording anew: run.json, latency.hlog and summary.md are rewritten from
-the recording alone, and the exit code is the verdict's. Of a series, every run
-is judged, and the gravest verdict counts.`,
+		Long: `Judge a recording anew: run.json and the files beside it are rewritten from the
+recording alone, and the exit code is the verdict's. Of a series, every run is
+judged, and the gravest verdict counts. Of a recording of which files are missing
+or damaged, what is left is judged: it is inconclusive, and never passes.`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			show, ok := map[string]func(*results.Run) error{

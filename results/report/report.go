@@ -16,6 +16,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/metrics"
 )
 
 // Names of the files that Write makes.
@@ -23,7 +24,12 @@ const (
 	RunFile     = "run.json"
 	HlogFile    = "latency.hlog"
 	SummaryFile = "summary.md"
+	JUnitFile   = "junit.xml"
+	MetricsFile = "openmetrics.txt"
 )
+
+// PercentilesFile is the name of the file with a path's percentiles.
+func PercentilesFile(p reference.Path) string { return p.String() + ".hgrm" }
 
 // UnreadableError says that a directory holds no recording, or one that was
 // altered.
@@ -39,11 +45,17 @@ func (e *UnreadableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Write judges the recording in dir and writes run.json, latency.hlog and
-// summary.md beside it, in place of older ones. The same recording makes the
-// same bytes. A recording of which files are missing, cut short or altered is
-// judged as far as it can be read, and inconclusive. One without a manifest that
-// this program knows is an *UnreadableError.
+// output is a file that Write makes.
+type output struct {
+	name  string
+	write func(io.Writer) error
+}
+
+// Write judges the recording in dir and writes run.json and the other outputs
+// beside it, in place of older ones. The same recording makes the same bytes. A
+// recording of which files are missing, cut short or altered is judged as far as
+// it can be read, and inconclusive. One without a manifest that this program
+// knows is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
 	r, err := results.Salvage(dir)
 	if err != nil {
@@ -53,19 +65,43 @@ func Write(dir string) (*results.Run, error) {
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	for _, f := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
+	course, err := results.ReadCourse(r, run)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	counted, err := metrics.Of(r, run)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	outputs := []output{
 		{RunFile, run.Write},
 		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
-	} {
-		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
+		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
+		{MetricsFile, counted.Write},
+	}
+	for _, p := range reference.Paths {
+		if asked := course.Response[p]; asked != nil {
+			outputs = append(outputs, output{PercentilesFile(p), func(w io.Writer) error { return percentiles(w, asked) }})
+		}
+	}
+	for _, o := range outputs {
+		if err := replace(filepath.Join(dir, o.name), o.write); err != nil {
 			return nil, fmt.Errorf("report: %w", err)
 		}
 	}
 	return run, nil
+}
+
+// percentiles writes what HdrHistogram's plotter reads, in milliseconds (Java
+// HdrHistogram, AbstractHistogram.outputPercentileDistribution).
+func percentiles(w io.Writer, p *results.PathPercentiles) error {
+	h, err := p.HDR()
+	if err != nil {
+		return err
+	}
+	_, err = h.PercentilesPrint(w, 5, 1000)
+	return err
 }
 
 // Member is a run directory to be judged.
