@@ -41,7 +41,8 @@ type Column struct {
 	Errors   int64                       // attempts that failed
 	InFlight int64                       // most sessions under way in a row of counters
 	Response Histogram
-	Bad      []int64 // events, by objective
+	Bad      []int64    // events, by objective
+	Spent    []*Decimal // share of each objective's budget that is spent when the column ends; null if there is none
 }
 
 // Ops is the number of all ops.
@@ -221,6 +222,7 @@ func ReadCourse(r *Reader, run *Run) (*Course, error) {
 			at.InFlight = max(at.InFlight, row.InFlight)
 		}
 	}
+	c.spend(run, objectives)
 	if c.Nodes, err = nodeCourses(r, from, end); err != nil {
 		return nil, err
 	}
@@ -287,6 +289,47 @@ func (c *Course) add(col *Column, s *workload.Sample, objectives []Objective) {
 		}
 		phase[path].add(us)
 	}
+}
+
+// spend adds up the bad events from column to column.
+func (c *Course) spend(run *Run, objectives []Objective) {
+	for i, o := range objectives {
+		counts := objectiveCounts{Objective: o, good: run.Objectives[i].Good, bad: run.Objectives[i].Bad}
+		var bad int64
+		for k := range c.Columns {
+			bad += c.Columns[k].Bad[i]
+			c.Columns[k].Spent = append(c.Columns[k].Spent, counts.spent(bad))
+		}
+	}
+}
+
+// Merged is the course in at most so many columns.
+func (c *Course) Merged(most int) *Course {
+	factor := (len(c.Columns) + most - 1) / most
+	if factor <= 1 {
+		return c
+	}
+	m := *c
+	m.ColumnUS *= int64(factor)
+	m.Columns = nil
+	for part := range slices.Chunk(c.Columns, factor) {
+		to := Column{Bad: make([]int64, len(part[0].Bad)), Spent: part[len(part)-1].Spent}
+		for i := range part {
+			from := &part[i]
+			for o, n := range from.Outcomes {
+				to.Outcomes[o] += n
+			}
+			for o, n := range from.Bad {
+				to.Bad[o] += n
+			}
+			to.Wrong += from.Wrong
+			to.Errors += from.Errors
+			to.InFlight = max(to.InFlight, from.InFlight)
+			to.Response.Merge(&from.Response)
+		}
+		m.Columns = append(m.Columns, to)
+	}
+	return &m
 }
 
 // faultCourses finds the windows of the faults that cost most.
@@ -396,4 +439,19 @@ func nextState(event string, role topology.Role, now NodeState) NodeState {
 		}
 	}
 	return now
+}
+
+// Extent returns the shortest and the longest response time, about and exactly;
+// a millisecond and ten without any.
+func (c *Course) Extent() (lowUS, highUS int64) {
+	lowUS, highUS = 1<<62, 0
+	for i := range c.Columns {
+		if h := &c.Columns[i].Response; h.total > 0 {
+			lowUS, highUS = min(lowUS, h.QuantileUS(0)), max(highUS, h.max)
+		}
+	}
+	if lowUS > highUS {
+		return 1000, 10_000
+	}
+	return lowUS, highUS
 }

@@ -75,6 +75,22 @@ func TestCourseOfTwoKills(t *testing.T) {
 			t.Errorf("%s: %d bad events, the run has %d", o.Name, bad[i], o.Bad)
 		}
 	}
+	for i, o := range run.Objectives {
+		if last := c.Columns[len(c.Columns)-1].Spent[i]; *last != *o.BudgetSpent || *c.Columns[0].Spent[i] != 0 {
+			t.Errorf("%s: %v of the budget is spent at the end, the run has %v", o.Name, last, o.BudgetSpent)
+		}
+	}
+	merged := c.Merged(100)
+	var mergedOps, mergedBad, mergedTimed int64
+	for i := range merged.Columns {
+		mergedOps += merged.Columns[i].Ops()
+		mergedBad += merged.Columns[i].Bad[0]
+		mergedTimed += merged.Columns[i].Response.Total()
+	}
+	if len(merged.Columns) != 77 || merged.ColumnUS != 800_000 || mergedOps != ops || mergedTimed != ops || mergedBad != bad[0] ||
+		*merged.Columns[76].Spent[0] != *run.Objectives[0].BudgetSpent || c.Merged(305) != c {
+		t.Errorf("merged: %d columns of %d µs, %d ops, %d bad", len(merged.Columns), merged.ColumnUS, mergedOps, mergedBad)
+	}
 	// 10.0 to 10.2 s: 20 messages are not routed, nor greylisted, and two pages read.
 	if col := c.Columns[45]; col.Outcomes[workload.Failed] != 40 || col.Outcomes[workload.OK] != 3 {
 		t.Errorf("while sql1 is dead: %v", col.Outcomes)

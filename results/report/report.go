@@ -1,4 +1,5 @@
-// Package report draws what results judged: for a terminal, and as Markdown.
+// Package report draws what results judged: for a terminal, as Markdown, as JUnit
+// XML, and as a page.
 package report
 
 import (
@@ -26,6 +27,7 @@ const (
 	SummaryFile = "summary.md"
 	JUnitFile   = "junit.xml"
 	MetricsFile = "openmetrics.txt"
+	HTMLFile    = "report.html"
 )
 
 // PercentilesFile is the name of the file with a path's percentiles.
@@ -79,6 +81,7 @@ func Write(dir string) (*results.Run, error) {
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
 		{MetricsFile, counted.Write},
+		{HTMLFile, func(w io.Writer) error { return HTML(w, r.Manifest(), run, course) }},
 	}
 	for _, p := range reference.Paths {
 		if asked := course.Response[p]; asked != nil {
@@ -378,7 +381,15 @@ func rest(run *results.Run) section {
 		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
 			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
 	}
-	notes := []string{ledger}
+	notes := append([]string{ledger}, remarks(run)...)
+	return section{title: "Run", notes: append(notes,
+		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
+	)}
+}
+
+// remarks are about the load and its generator.
+func remarks(run *results.Run) []string {
+	var notes []string
 	wrong := int64(0)
 	for _, p := range run.Paths {
 		wrong += p.Wrong
@@ -403,10 +414,7 @@ func rest(run *results.Run) section {
 	if run.Speed > 1 {
 		notes = append(notes, fmt.Sprintf("The mail system's time ran %s times faster than the clock; faults, time-outs and latencies kept to the clock, so that a second of outage met %[1]s seconds of mail.", count(int64(run.Speed))))
 	}
-	notes = append(notes, generator(run.Generator)...)
-	return section{title: "Run", notes: append(notes,
-		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
-	)}
+	return append(notes, generator(run.Generator)...)
 }
 
 // generator says in one or two notes how far the generator was from an ideal one.

@@ -185,8 +185,8 @@ func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 	if err := os.CopyFS(elsewhere, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	names := []string{RunFile, HlogFile, SummaryFile, JUnitFile, MetricsFile, "routing.hgrm"}
-	read := func(dir string) (all [6]string) {
+	names := []string{RunFile, HlogFile, SummaryFile, JUnitFile, MetricsFile, HTMLFile, "routing.hgrm"}
+	read := func(dir string) (all [7]string) {
 		run, err := Write(dir)
 		if err != nil || run.Verdict != results.Pass {
 			t.Fatalf("%+v, %v", run, err)
@@ -204,7 +204,7 @@ func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 		return all
 	}
 	first := read(dir)
-	for sentence, again := range map[string][6]string{"the second report": read(dir), "the report in another directory": read(elsewhere)} {
+	for sentence, again := range map[string][7]string{"the second report": read(dir), "the report in another directory": read(elsewhere)} {
 		for i, name := range names {
 			if first[i] != again[i] {
 				t.Errorf("%s has another %s", sentence, name)
@@ -229,7 +229,7 @@ func TestWriteMakesDoWithWhatIsThere(t *testing.T) {
 			t.Errorf("without %s: %+v, %v", name, run, err)
 			continue
 		}
-		for _, name := range []string{RunFile, HlogFile, SummaryFile, JUnitFile, MetricsFile} {
+		for _, name := range []string{RunFile, HlogFile, SummaryFile, JUnitFile, MetricsFile, HTMLFile} {
 			if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || len(b) == 0 {
 				t.Errorf("%s has %d bytes, %v", name, len(b), err)
 			}
