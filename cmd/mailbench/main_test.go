@@ -67,6 +67,7 @@ func TestCommandLine(t *testing.T) {
 		{"no engine for a fault by hand", "chaos inject kill data2", 69, "", "no container engine answers"},
 		{"no engine to heal", "heal", 69, "", "no container engine answers"},
 		{"a run directory that is none", "report " + t.TempDir(), 65, "", "manifest.json"},
+		{"an address that cannot be listened at", "run smoke --listen 127.0.0.1:notaport --out " + filepath.Join(t.TempDir(), "run"), 64, "", "name another address"},
 		{"what is left of a recording never passes", "report " + damaged, 4, "samples.mbs is missing", ""},
 		{"the page of what is left", "report --format html " + damaged, 4, "<!doctype html>", ""},
 		{"a format that is none", "report --format pdf .", 64, "", "must be text, markdown"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/metrics"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
 	"github.com/spf13/cobra"
@@ -74,7 +75,7 @@ func newRun() *cobra.Command {
 	var (
 		flags               scenarioFlags
 		out, image, summary string
-		progress            string
+		progress, listen    string
 		keep                bool
 		repeat              int
 	)
@@ -108,6 +109,15 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr,
 				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
 			}
+			if listen != "" {
+				live, err := metrics.Listen(c.Context(), listen)
+				if err != nil {
+					return usageError{err}
+				}
+				defer live.Close() // what was served was served
+				conductor.Live = live
+				fmt.Fprintf(stderr, "run: metrics at http://%s/metrics\n", live.Addr())
+			}
 			var verdicts []results.Verdict
 			show := func(dir string, run *results.Run) error {
 				verdicts = append(verdicts, run.Verdict)
@@ -140,6 +150,7 @@ are made, judge the recording. SCENARIO is a built-in one or a file.`,
 	c.Flags().BoolVar(&keep, "keep", false, "leave the cluster running")
 	c.Flags().IntVar(&repeat, "repeat", 1, "perform it so many times, as a series of runs")
 	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
+	c.Flags().StringVar(&listen, "listen", "", "show metrics for Prometheus at this address while the load runs, such as 127.0.0.1:9464")
 	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
 	return c
 }

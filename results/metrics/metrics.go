@@ -55,8 +55,9 @@ type Metrics struct {
 	nodeCPU                   *prometheus.CounterVec
 	nodeMemory                *prometheus.GaugeVec
 
-	mu   sync.Mutex
-	last results.CounterRow // guarded by mu
+	mu        sync.Mutex
+	last      results.CounterRow // guarded by mu
+	lastUsage map[string]int64   // CPU time of nodes, where it was last told. Guarded by mu
 }
 
 // New makes metrics of a run that has this manifest.
@@ -75,7 +76,7 @@ func New(m results.Manifest) *Metrics {
 	}
 	x := &Metrics{
 		registry: prometheus.NewRegistry(), objectives: m.Objectives,
-		nodes: map[topology.ID]string{}, names: map[string]bool{}, faults: map[string]string{},
+		nodes: map[topology.ID]string{}, names: map[string]bool{}, faults: map[string]string{}, lastUsage: map[string]int64{},
 		attempts: histogram("db_client_operation_duration_seconds", "Duration of attempts: one statement sent to one node, or one connection tried in vain.",
 			attemptBuckets, "db_system_name", "db_operation_name", "server_address", "error_type"),
 		response: histogram("mailbench_response_seconds", "Response time of ops, from when they were intended until they ended.", opBuckets, "path"),
@@ -159,11 +160,16 @@ func (x *Metrics) Counter(row results.CounterRow) {
 	x.inFlight.Set(float64(row.InFlight))
 	x.offered.Add(float64(grown(x.last.Offered, row.Offered)))
 	x.generatorCPU.Add(seconds(grown(x.last.CPUUS, row.CPUUS)))
-	for name, usage := range row.Nodes {
-		if x.names[name] {
-			x.nodeCPU.WithLabelValues(name).Add(seconds(grown(x.last.Nodes[name].CPUUS, usage.CPUUS)))
-			x.nodeMemory.WithLabelValues(name).Set(float64(usage.MemoryBytes))
+	for name := range x.names {
+		// A row may leave out a node that runs: the engine was too slow to tell.
+		usage, told := row.Nodes[name]
+		if !told {
+			x.nodeMemory.DeleteLabelValues(name)
+			continue
 		}
+		x.nodeCPU.WithLabelValues(name).Add(seconds(grown(x.lastUsage[name], usage.CPUUS)))
+		x.lastUsage[name] = usage.CPUUS
+		x.nodeMemory.WithLabelValues(name).Set(float64(usage.MemoryBytes))
 	}
 	x.last = row
 }
@@ -256,9 +262,6 @@ func Of(r *results.Reader, run *results.Run) (*Metrics, error) {
 }
 
 func seconds(us int64) float64 { return (time.Duration(us) * time.Microsecond).Seconds() }
-
-// Gatherer is what a handler serves.
-func (x *Metrics) Gatherer() prometheus.Gatherer { return x.registry }
 
 // Write writes OpenMetrics text 1.0: the same bytes for the same counts.
 func (x *Metrics) Write(w io.Writer) error {

@@ -18,7 +18,7 @@ import (
 
 const ms = time.Millisecond
 
-func manifest(t *testing.T) results.Manifest {
+func manifest(t testing.TB) results.Manifest {
 	t.Helper()
 	top, err := topology.New(topology.Shape{DataNodes: 2, Replicas: 2, SQLHosts: []string{"mta1", "webmail1"}})
 	if err != nil {
@@ -56,6 +56,7 @@ func played(t *testing.T) *Metrics {
 	x.Counter(results.CounterRow{Offered: 4, InFlight: 3, CPUUS: 1_500_000, Nodes: map[string]results.NodeUsage{
 		"sql1": {CPUUS: 2_000_000, MemoryBytes: 1000}, "stranger": {CPUUS: 1},
 	}})
+	x.Counter(results.CounterRow{Offered: 4, InFlight: 3, CPUUS: 1_500_000}) // nothing is told of nodes
 	x.Counter(results.CounterRow{Offered: 9, InFlight: 1, CPUUS: 2_000_000, Nodes: map[string]results.NodeUsage{
 		"sql1": {CPUUS: 250_000, MemoryBytes: 900}, // its process is another one
 	}})
