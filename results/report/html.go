@@ -213,16 +213,16 @@ func cost(run *results.Run) *table {
 	if len(run.Faults) == 0 {
 		return nil
 	}
-	t := &table{left: 1, head: []string{"fault", "outage", "slowest", "whole after", "bad ops", "budget"}}
+	t := &table{left: 1, head: []string{"fault", "budget", "bad ops", "outage", "whole after", "slowest"}} // what matters most first: a phone may show no more
 	for i, f := range run.Faults[:min(len(run.Faults), maxTableFaults)] {
 		slowest := none
 		if f.ResponseUS != nil {
 			slowest = micros(f.ResponseUS.Max)
 		}
-		t.add(faultName(i, f), outage(worst(f)), slowest,
-			microsOr(f.Spans.Redundant), count(f.BadOps), percent(f.BudgetSpent))
+		t.add(faultName(i, f), percent(f.BudgetSpent), count(f.BadOps), outage(worst(f)),
+			microsOr(f.Spans.Redundant), slowest)
 	}
-	t.add("no fault", "", "", "", count(run.Background.BadOps), percent(run.Background.BudgetSpent))
+	t.add("no fault", percent(run.Background.BudgetSpent), count(run.Background.BadOps), "", "", "")
 	return t
 }
 
