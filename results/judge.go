@@ -449,7 +449,7 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 		add("the run did not complete: it %s", t.end.words())
 	}
 	for _, cut := range truncated {
-		add("%s is cut short at byte %d", cut.File, cut.Offset)
+		add("%s", cut)
 	}
 	if t.endSamples >= 0 && t.endSamples != j.samples {
 		add("%d samples were recorded, %d are there", t.endSamples, j.samples)
@@ -559,12 +559,13 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Recovered:     between(f.injected, f.recovered),
 			Redundant:     between(f.injected, f.redundant),
 		},
-		Errors:     errorCounts(c.errors),
-		Failure:    f.failure,
-		Anatomy:    []Phase{},
-		Paths:      map[string]FaultPath{},
-		ResponseUS: c.responses.summary(),
-		Charge:     j.charge(c),
+		ToObjective: map[string]*int64{},
+		Errors:      errorCounts(c.errors),
+		Failure:     f.failure,
+		Anatomy:     []Phase{},
+		Paths:       map[string]FaultPath{},
+		ResponseUS:  c.responses.summary(),
+		Charge:      j.charge(c),
 	}
 	from, to, injected := f.window()
 	length := min(to, end) - from
@@ -586,7 +587,6 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 	if injected {
 		r.Anatomy = anatomy(f, c, length, j.manifest.Topology)
 		r.Spans.OutageSpans = c.all.spans(length)
-		r.ToObjective = map[string]*int64{}
 		for i := range j.objectives {
 			if o := &j.objectives[i]; o.Metric == "" {
 				r.ToObjective[o.Name] = c.met[i].met(length, o.moment())

@@ -1,4 +1,5 @@
-// Package report draws what results judged: for a terminal, and as Markdown.
+// Package report draws what results judged: for a terminal, as Markdown, as JUnit
+// XML, and as a page.
 package report
 
 import (
@@ -18,6 +19,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/metrics"
 )
 
 // Names of the files that Write makes.
@@ -26,7 +28,13 @@ const (
 	BudgetFile  = "budget.json"
 	HlogFile    = "latency.hlog"
 	SummaryFile = "summary.md"
+	JUnitFile   = "junit.xml"
+	MetricsFile = "openmetrics.txt"
+	HTMLFile    = "report.html"
 )
+
+// PercentilesFile is the name of the file with a path's percentiles.
+func PercentilesFile(p reference.Path) string { return p.String() + ".hgrm" }
 
 // UnreadableError says that a directory holds no recording, or one that was
 // altered.
@@ -42,11 +50,19 @@ func (e *UnreadableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Write judges the recording in dir and writes run.json, budget.json,
-// latency.hlog and summary.md beside it, in place of older ones. The same recording makes the
-// same bytes. What cannot be read is an *UnreadableError.
+// output is a file that Write makes.
+type output struct {
+	name  string
+	write func(io.Writer) error
+}
+
+// Write judges the recording in dir and writes run.json and the other outputs
+// beside it, in place of older ones. The same recording makes the same bytes. A
+// recording of which files are missing, cut short or altered is judged as far as
+// it can be read, and inconclusive. One without a manifest that this program
+// knows is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
-	r, err := results.Open(dir)
+	r, err := results.Salvage(dir)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
@@ -54,20 +70,45 @@ func Write(dir string) (*results.Run, error) {
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	for _, f := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
+	course, err := results.ReadCourse(r, run)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	counted, err := metrics.Of(r, run)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	outputs := []output{
 		{RunFile, run.Write},
 		{BudgetFile, budget.Write},
 		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
-	} {
-		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
+		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
+		{MetricsFile, counted.Write},
+		{HTMLFile, func(w io.Writer) error { return HTML(w, r.Manifest(), run, course) }},
+	}
+	for _, p := range reference.Paths {
+		if asked := course.Response[p]; asked != nil {
+			outputs = append(outputs, output{PercentilesFile(p), func(w io.Writer) error { return percentiles(w, asked) }})
+		}
+	}
+	for _, o := range outputs {
+		if err := replace(filepath.Join(dir, o.name), o.write); err != nil {
 			return nil, fmt.Errorf("report: %w", err)
 		}
 	}
 	return run, nil
+}
+
+// percentiles writes what HdrHistogram's plotter reads, in milliseconds (Java
+// HdrHistogram, AbstractHistogram.outputPercentileDistribution).
+func percentiles(w io.Writer, p *results.PathPercentiles) error {
+	h, err := p.HDR()
+	if err != nil {
+		return err
+	}
+	_, err = h.PercentilesPrint(w, 5, 1000)
+	return err
 }
 
 // Member is a run directory to be judged.
@@ -530,7 +571,15 @@ func rest(run *results.Run) section {
 		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
 			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
 	}
-	notes := []string{ledger}
+	notes := append([]string{ledger}, remarks(run)...)
+	return section{title: "Run", notes: append(notes,
+		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
+	)}
+}
+
+// remarks are about the load and its generator.
+func remarks(run *results.Run) []string {
+	var notes []string
 	wrong := int64(0)
 	for _, p := range run.Paths {
 		wrong += p.Wrong
@@ -555,10 +604,7 @@ func rest(run *results.Run) section {
 	if run.Speed > 1 {
 		notes = append(notes, fmt.Sprintf("The mail system's time ran %s times faster than the clock; faults, time-outs and latencies kept to the clock, so that a second of outage met %[1]s seconds of mail.", count(int64(run.Speed))))
 	}
-	notes = append(notes, generator(run.Generator)...)
-	return section{title: "Run", notes: append(notes,
-		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
-	)}
+	return append(notes, generator(run.Generator)...)
 }
 
 // generator says in one or two notes how far the generator was from an ideal one.
