@@ -5,7 +5,7 @@ GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
 # Integration tests share two processors with the cluster that they test.
-TESTFLAGS ?= -timeout 30m
+TESTFLAGS ?= -timeout 60m
 
 .DEFAULT_GOAL := help
 

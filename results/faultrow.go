@@ -143,21 +143,6 @@ func AppendFaultRows(path string, rows []FaultRow) error {
 	return errors.Join(err, syncClose(f))
 }
 
-// Spread is how a quantity came out over repetitions: quantiles by nearest rank,
-// so that each is one that was seen. With less than 20 values P95 is the largest.
-type Spread struct{ N, Median, P95, Max int64 }
-
-// SpreadOf sums values up. It is nil without any.
-func SpreadOf(values []int64) *Spread {
-	if len(values) == 0 {
-		return nil
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	n := int64(len(sorted))
-	rank := func(percent int64) int64 { return sorted[max(0, (n*percent+99)/100-1)] }
-	return &Spread{N: n, Median: rank(50), P95: rank(95), Max: sorted[n-1]}
-}
-
 // FaultSummary is a line of a fault table: what repetitions of one fault came to.
 // Times are microseconds; a spread is nil if there is nothing that it is of.
 type FaultSummary struct {
@@ -281,13 +266,16 @@ func summarizeFault(rows []FaultRow) FaultSummary {
 // worstPath returns the outage of the path that suffered longest: a path that
 // goes on does not help the mail that waits for another.
 func worstPath(f *FaultResult) (longest, partial *int64) {
+	return worstOf(f, func(o OutageSpans) *int64 { return o.Longest }),
+		worstOf(f, func(o OutageSpans) *int64 { return o.PartialOutage })
+}
+
+// worstOf returns the longest span of any path; nil if there are none.
+func worstOf(f *FaultResult, span func(OutageSpans) *int64) (worst *int64) {
 	for _, p := range f.Paths {
-		if p.Longest != nil && (longest == nil || *p.Longest > *longest) {
-			longest = p.Longest
-		}
-		if p.PartialOutage != nil && (partial == nil || *p.PartialOutage > *partial) {
-			partial = p.PartialOutage
+		if us := span(p.OutageSpans); us != nil && (worst == nil || *us > *worst) {
+			worst = us
 		}
 	}
-	return longest, partial
+	return worst
 }

@@ -118,14 +118,14 @@ func TestFaultRowsAreSummedUp(t *testing.T) {
 	for _, row := range []struct{ what, got, want string }{
 		{"a disturbed repetition counts, and is told", fmt.Sprint(sql.Good, sql.Disturbed, len(sql.Failed)), "2 1 0"},
 		{"a failed one does not count", fmt.Sprint(data.Good, data.Disturbed, data.Failed), "1 0 [was not seen to take effect]"},
-		{"bad ops", fmt.Sprint(*sql.BadOps), "{2 100 450 450}"},
-		{"the outage is of the path that suffered longest", fmt.Sprint(*sql.Outage), "{2 1500000 1500000 1500000}"},
-		{"redundancy", fmt.Sprint(*sql.Redundant), "{2 5000000 9000000 9000000}"},
-		{"who noticed", fmt.Sprint(*sql.DetectCluster, *sql.DetectClients), "{2 200000 200000 200000} {2 300 300 300}"},
+		{"bad ops", fmt.Sprint(*sql.BadOps), "{2 100 450 450 <nil> <nil> 223}"},
+		{"the outage is of the path that suffered longest", fmt.Sprint(*sql.Outage), "{2 1500000 1500000 1500000 <nil> <nil> 223}"},
+		{"redundancy", fmt.Sprint(*sql.Redundant), "{2 5000000 9000000 9000000 <nil> <nil> 223}"},
+		{"who noticed", fmt.Sprint(*sql.DetectCluster, *sql.DetectClients), "{2 200000 200000 200000 <nil> <nil> 223} {2 300 300 300 <nil> <nil> 223}"},
 		{"errors of all repetitions", fmt.Sprint(sql.Errors), "[{connect 2003 0 1200}]"},
 		{"errors of those that count", fmt.Sprint(data.Errors), "[{temporary 1297 4010 30}]"},
 		{"failing over", fmt.Sprint(sql.Routing.Ops, sql.Routing.Bad, sql.Routing.FailedOver, *sql.Routing.Extra, sql.Routing.Longest),
-			"1002 450 150 {2 1050 1050 1050} 3000"},
+			"1002 450 150 {2 1050 1050 1050 <nil> <nil> 223} 3000"},
 		{"nobody failed over", fmt.Sprint(data.Routing.FailedOver, data.Routing.Extra), "0 <nil>"},
 	} {
 		if row.got != row.want {

@@ -20,40 +20,56 @@ import (
 // It fails if the recording cannot be read or contradicts itself; a recording
 // that merely ends early is judged, and inconclusive.
 func Judge(r *Reader) (*Run, error) {
+	run, _, err := JudgeBudget(r)
+	return run, err
+}
+
+// JudgeBudget makes beside it a record of how the error budgets went.
+func JudgeBudget(r *Reader) (*Run, *Budget, error) {
+	j, ledger, err := readJudge(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	j.finish()
+	return j.run(ledger, r.Truncated()), j.budget(), nil
+}
+
+// readJudge reads a recording to its end.
+func readJudge(r *Reader) (*judge, *LedgerCounts, error) {
 	t, err := readTimeline(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	j, err := newJudge(r.manifest, t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for s, err := range r.Samples() {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		j.add(&s)
 	}
 	for row, err := range r.Counters() {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		j.counter(row)
 	}
 	rows, ledger, err := r.Ledger()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ledger == nil && len(rows) > 0 {
 		// A run that ended while the ledger was read back still knows its losses.
 		ledger = new(LedgerCounts)
 		for _, row := range rows {
 			if err := ledger.add(row.Verdict); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return j.run(ledger, r.Truncated()), nil
+	return j, ledger, nil
 }
 
 // judge gathers what a Run needs while the samples go by. Its size does not
@@ -74,7 +90,10 @@ type judge struct {
 	errors     map[errorKey]int64
 	objectives []objectiveCounts
 	charges    []*faultCounts // as timeline.faults; the last one is the background
-	counters   []CounterRow   // the first and the last
+	slow       map[reference.Path]time.Duration
+	mail       *mail
+	rank       []int32      // of timeline.faults in the order of injections, from 1
+	counters   []CounterRow // the first and the last
 }
 
 type pathCounts struct {
@@ -96,11 +115,15 @@ type errorKey struct {
 type objectiveCounts struct {
 	Objective
 	good, bad int64
+	seconds   sparse[flow]      // of the measured window, by when events ended
+	slices    sparse[timeSlice] // of the measured window, if SliceUS is set
 }
 
 type faultCounts struct {
 	badOps      int64
-	bad         []int64 // by objective
+	bad         []int64    // by objective
+	met         []recovery // by objective
+	mail        Mail
 	all         outage
 	paths       map[reference.Path]*faultPath
 	responses   latencies // of the ops intended in the window
@@ -111,19 +134,38 @@ type faultCounts struct {
 // faultPath is what a fault did to the ops of a path.
 type faultPath struct {
 	outage
+	nodes                map[topology.ID]*outage // of the attempts sent to each
 	ops, bad             int64
 	failedOver, straight latencies // service times
 }
 
 func newFaultCounts(objectives int) *faultCounts {
 	c := &faultCounts{
-		bad: make([]int64, objectives), all: outage{}, paths: map[reference.Path]*faultPath{},
+		bad: make([]int64, objectives), met: make([]recovery, objectives), paths: map[reference.Path]*faultPath{},
 		errors: map[errorKey]int64{}, firstFailed: never,
 	}
 	for _, p := range reference.Paths {
-		c.paths[p] = &faultPath{outage: outage{}}
+		c.paths[p] = &faultPath{nodes: map[topology.ID]*outage{}}
 	}
 	return c
+}
+
+// felt marks the slice of an op that was intended so long after the injection.
+func (c *faultCounts) felt(path reference.Path, since, response time.Duration, m marks) {
+	c.all.add(since, m)
+	c.paths[path].add(since, m)
+	c.responses.add(response)
+}
+
+// asked marks the slice of an attempt that was sent to a node so long after the
+// injection.
+func (p *faultPath) asked(a *workload.Attempt, since, slow time.Duration) {
+	o := p.nodes[a.Node]
+	if o == nil {
+		o = new(outage)
+		p.nodes[a.Node] = o
+	}
+	o.add(since, mark(a.Result.OK(), a.Ended-a.Dispatched, slow))
 }
 
 // add counts an op that a fault is charged with which was injected at a time.
@@ -156,8 +198,10 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		paths:  map[reference.Path]*pathCounts{},
 		nodes:  map[topology.ID]*nodeCounts{},
 		errors: map[errorKey]int64{},
-		lag:    lags{minutes: t.minutes(), byMinute: map[int]*latencies{}},
-		noise:  noises{minutes: t.minutes(), to: never, ends: map[int]Noise{}},
+		slow:   map[reference.Path]time.Duration{},
+		mail:   newMail(m.Clients), rank: make([]int32, len(t.faults)),
+		lag:   lags{minutes: t.minutes(), byMinute: map[int]*latencies{}},
+		noise: noises{minutes: t.minutes(), to: never, ends: map[int]Noise{}},
 	}
 	if t.measureTo != nil {
 		j.noise.to = *t.measureTo + time.Second // the row that tells of the last second
@@ -166,15 +210,36 @@ func newJudge(m Manifest, t *timeline) (*judge, error) {
 		j.paths[p] = new(pathCounts)
 	}
 	for _, o := range m.Objectives {
-		if err := o.validate(); err != nil {
+		if err := o.Validate(); err != nil {
 			return nil, fmt.Errorf("%s: objective %q: %w", ManifestFile, o.Name, err)
 		}
 		j.objectives = append(j.objectives, objectiveCounts{Objective: o})
+	}
+	for n, i := range t.order {
+		j.rank[i] = int32(n + 1)
+	}
+	for _, p := range reference.Paths {
+		j.slow[p] = slowBound(p, m.Objectives)
 	}
 	for range len(t.faults) + 1 {
 		j.charges = append(j.charges, newFaultCounts(len(m.Objectives)))
 	}
 	return j, nil
+}
+
+// slowBound is the response time above which a good op on a path is slow: the
+// shortest that an objective grants it.
+func slowBound(p reference.Path, objectives []Objective) time.Duration {
+	slow := never
+	for _, o := range objectives {
+		if o.LatencyUS > 0 && o.covers(p) {
+			slow = min(slow, time.Duration(o.LatencyUS)*time.Microsecond)
+		}
+	}
+	if slow == never {
+		return defaultSlow
+	}
+	return slow
 }
 
 // good says whether an op is good when no objective says otherwise: it was
@@ -228,27 +293,41 @@ func (j *judge) add(s *workload.Sample) {
 		j.attempt(path, &s.Attempts[i])
 	}
 
-	charge, injected := j.charges[len(j.charges)-1], time.Duration(0)
+	index, rank, injected := len(j.charges)-1, int32(0), time.Duration(0)
 	if i := j.timeline.charged(s); i >= 0 {
-		charge, injected = j.charges[i], *j.timeline.faults[i].injected
+		index, rank, injected = i, j.rank[i], *j.timeline.faults[i].injected
 	}
+	charge := j.charges[index]
 	charge.add(s, ok, injected)
+	second := j.second(end)
+	j.mail.add(s, second, charge, index)
+	open := j.timeline.openAt(s.Intended)
 	for i := range j.objectives {
 		o := &j.objectives[i]
-		switch {
-		case !o.covers(path):
-		case o.Good(s):
-			o.good++
-		default:
-			o.bad++
-			charge.bad[i]++
+		if !o.covers(path) {
+			continue
+		}
+		met := o.Good(s)
+		if o.SliceUS > 0 {
+			o.slice(j.since(s.Intended), met, rank)
+		} else {
+			o.count(met, second)
+			if !met {
+				charge.bad[i]++
+			}
+		}
+		for f := range open {
+			j.charges[f].met[i].add(s.Intended-*j.timeline.faults[f].injected, met)
 		}
 	}
-	for i, f := range j.timeline.faults {
-		if from, to, injected := f.window(); injected && s.Intended >= from && s.Intended < to {
-			j.charges[i].all.add(s.Intended-from, ok)
-			j.charges[i].paths[path].add(s.Intended-from, ok)
-			j.charges[i].responses.add(response)
+	slow := j.slow[path]
+	for f := range open {
+		j.charges[f].felt(path, s.Intended-*j.timeline.faults[f].injected, response, mark(ok, response, slow))
+	}
+	for i := range s.Attempts {
+		a := &s.Attempts[i]
+		for f := range j.timeline.openAt(a.Dispatched) {
+			j.charges[f].paths[path].asked(a, a.Dispatched-*j.timeline.faults[f].injected, slow)
 		}
 	}
 }
@@ -288,6 +367,7 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 		Plan:           Plan{SHA256: m.PlanSHA256},
 		MeasuredFromUS: microsOf(t.measureFrom),
 		MeasuredToUS:   microsOf(t.measureTo),
+		Mail:           j.mail.counts,
 		Paths:          map[string]PathResult{},
 		Nodes:          j.nodeResults(),
 		Faults:         []FaultResult{},
@@ -313,12 +393,15 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 		result.CalmUS = j.charges[len(j.charges)-1].paths[path].straight.summary()
 		run.Paths[path.String()] = result
 	}
-	for _, o := range j.objectives {
-		run.Objectives = append(run.Objectives, o.result())
+	for i := range j.objectives {
+		result := j.objectives[i].result()
+		result.Alerts, result.Projection = j.alerts(i), j.project(i)
+		run.Objectives = append(run.Objectives, result)
 	}
 	for i, f := range t.faults {
 		run.Faults = append(run.Faults, j.faultResult(f, j.charges[i], end))
 	}
+	run.Repeated = repeatedFaults(m.Faults, run.Faults)
 	background := j.charges[len(j.charges)-1]
 	run.Background = j.charge(background)
 	for _, c := range j.charges {
@@ -366,7 +449,7 @@ func (j *judge) reasons(run *Run, truncated []Truncation) []string {
 		add("the run did not complete: it %s", t.end.words())
 	}
 	for _, cut := range truncated {
-		add("%s is cut short at byte %d", cut.File, cut.Offset)
+		add("%s", cut)
 	}
 	if t.endSamples >= 0 && t.endSamples != j.samples {
 		add("%d samples were recorded, %d are there", t.endSamples, j.samples)
@@ -421,11 +504,7 @@ func (j *judge) nodeResults() map[string]NodeResult {
 		results[n.Name] = NodeResult{Paths: map[string]int64{}}
 	}
 	for _, id := range slices.Sorted(maps.Keys(j.nodes)) {
-		n := j.nodes[id]
-		name := fmt.Sprintf("node-%d", id)
-		if node, known := j.manifest.Topology.ByID(id); known {
-			name = node.Name
-		}
+		n, name := j.nodes[id], j.nodeName(id)
 		r := NodeResult{Attempts: n.attempts, Failed: n.failed, Paths: map[string]int64{}}
 		for path, attempts := range n.paths {
 			r.Paths[path.String()] = attempts
@@ -433,6 +512,14 @@ func (j *judge) nodeResults() map[string]NodeResult {
 		results[name] = r
 	}
 	return results
+}
+
+// nodeName is what the topology calls a node, or a name for one that it has not.
+func (j *judge) nodeName(id topology.ID) string {
+	if node, known := j.manifest.Topology.ByID(id); known {
+		return node.Name
+	}
+	return fmt.Sprintf("node-%d", id)
 }
 
 // shown are the paths that a run says something of. Mail asks the first three,
@@ -472,11 +559,13 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Recovered:     between(f.injected, f.recovered),
 			Redundant:     between(f.injected, f.redundant),
 		},
-		Errors:     errorCounts(c.errors),
-		Failure:    f.failure,
-		Paths:      map[string]FaultPath{},
-		ResponseUS: c.responses.summary(),
-		Charge:     j.charge(c),
+		ToObjective: map[string]*int64{},
+		Errors:      errorCounts(c.errors),
+		Failure:     f.failure,
+		Anatomy:     []Phase{},
+		Paths:       map[string]FaultPath{},
+		ResponseUS:  c.responses.summary(),
+		Charge:      j.charge(c),
 	}
 	from, to, injected := f.window()
 	length := min(to, end) - from
@@ -486,13 +575,24 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 			Ops: path.ops, BadOps: path.bad,
 			FailedOver: path.failedOver.total, FailedOverUS: path.failedOver.summary(),
 		}
+		result.SlowUS, result.Nodes = j.slow[p].Microseconds(), map[string]OutageSpans{}
 		if injected {
 			result.OutageSpans = path.spans(length)
+		}
+		for id, o := range path.nodes {
+			result.Nodes[j.nodeName(id)] = o.spans(length)
 		}
 		r.Paths[p.String()] = result
 	}
 	if injected {
+		r.Anatomy = anatomy(f, c, length, j.manifest.Topology)
 		r.Spans.OutageSpans = c.all.spans(length)
+		for i := range j.objectives {
+			if o := &j.objectives[i]; o.Metric == "" {
+				r.ToObjective[o.Name] = c.met[i].met(length, o.moment())
+			}
+		}
+		r.Spans.Objective = latest(r.ToObjective)
 		if c.firstFailed != never {
 			r.Spans.DetectClients = between(f.injected, &c.firstFailed)
 		}
@@ -500,11 +600,26 @@ func (j *judge) faultResult(f *fault, c *faultCounts, end time.Duration) FaultRe
 	return r
 }
 
+// latest returns the largest of times, nil if one is nil or there are none.
+func latest(times map[string]*int64) *int64 {
+	var last *int64
+	for _, t := range times {
+		if t == nil {
+			return nil
+		}
+		if last == nil || *t > *last {
+			last = t
+		}
+	}
+	return last
+}
+
 func (j *judge) charge(c *faultCounts) Charge {
-	charge := Charge{BadOps: c.badOps, Budgets: []ObjectiveCharge{}}
+	charge := Charge{BadOps: c.badOps, Mail: c.mail, Budgets: []ObjectiveCharge{}}
 	var most Decimal
 	unbounded := false
-	for i, o := range j.objectives {
+	for i := range j.objectives {
+		o := &j.objectives[i]
 		spent := o.spent(c.bad[i])
 		charge.Budgets = append(charge.Budgets, ObjectiveCharge{Objective: o.Name, Bad: c.bad[i], BudgetSpent: spent})
 		if spent == nil {
@@ -521,7 +636,8 @@ func (j *judge) charge(c *faultCounts) Charge {
 
 func (o *objectiveCounts) result() ObjectiveResult {
 	r := ObjectiveResult{
-		Name: o.Name, Path: o.Path, Target: Decimal(o.TargetPPM), LatencyUS: o.LatencyUS,
+		Name: o.Name, Path: o.Path, Metric: o.Metric, Method: o.Method(), Events: o.events(),
+		SliceUS: o.SliceUS, SliceTarget: Decimal(o.SliceTargetPPM), WindowDays: o.windowDays(), Target: Decimal(o.TargetPPM), LatencyUS: o.LatencyUS,
 		Good: o.good, Bad: o.bad, Total: o.good + o.bad,
 		BudgetSpent: o.spent(o.bad),
 	}

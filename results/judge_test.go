@@ -46,7 +46,7 @@ func TestKnownOutages(t *testing.T) {
 	}
 
 	spans := func(o OutageSpans) string {
-		return fmt.Sprint(*o.FullOutage/1000, *o.PartialOutage/1000, *o.Longest/1000, *o.Unmeasured/1000)
+		return fmt.Sprint(*o.FullOutage/1000, *o.PartialOutage/1000, *o.BrownOut/1000, *o.Good/1000, *o.Longest/1000, *o.Unmeasured/1000)
 	}
 	charged := func(p FaultPath) string {
 		var over int64
@@ -57,11 +57,11 @@ func TestKnownOutages(t *testing.T) {
 	}
 	for _, row := range []struct{ what, got, want string }{
 		{"f1, the steps", fmt.Sprint(*run.Faults[0].Spans.Detect, *run.Faults[0].Spans.Recovered, *run.Faults[0].Spans.Redundant), "400000 4000000 5000000"},
-		{"f1, all paths: webmail went on", spans(run.Faults[0].Spans.OutageSpans), "0 3000 0 0"},
-		{"f1, routing: down, then every second op", spans(run.Faults[0].Paths["routing"].OutageSpans), "1500 1500 1500 0"},
-		{"f1, greylist: down, then every second op", spans(run.Faults[0].Paths["greylist"].OutageSpans), "1500 1500 1500 0"},
-		{"f1, preferences: nothing", spans(run.Faults[0].Paths["preferences"].OutageSpans), "0 0 0 0"},
-		{"f2, greylist: degraded is an outage", spans(run.Faults[1].Paths["greylist"].OutageSpans), "300 0 300 0"},
+		{"f1, all paths: webmail went on", spans(run.Faults[0].Spans.OutageSpans), "0 3000 0 2000 0 0"},
+		{"f1, routing: down, then every second op", spans(run.Faults[0].Paths["routing"].OutageSpans), "1500 1500 0 2000 1500 0"},
+		{"f1, greylist: down, then every second op", spans(run.Faults[0].Paths["greylist"].OutageSpans), "1500 1500 0 2000 1500 0"},
+		{"f1, preferences: nothing", spans(run.Faults[0].Paths["preferences"].OutageSpans), "0 0 0 5000 0 0"},
+		{"f2, greylist: degraded is an outage", spans(run.Faults[1].Paths["greylist"].OutageSpans), "300 0 0 11700 300 0"},
 		{"f1, who noticed: the cluster and the clients", fmt.Sprint(*run.Faults[0].Spans.DetectCluster, *run.Faults[0].Spans.DetectClients), "200000 300"},
 		{"f2, who noticed: a data node that is only disconnected is not counted as failed", fmt.Sprint(*run.Faults[1].Spans.DetectCluster, *run.Faults[1].Spans.DetectClients), "90000 9000"},
 		{"f1, routing: 150 ops failed, then every second of 150, the others at the other node, in 3 ms; the op at the very end counts", charged(run.Faults[0].Paths["routing"]), "501 225 75 3000"},
@@ -69,7 +69,7 @@ func TestKnownOutages(t *testing.T) {
 		{"f1, errors: one an op", fmt.Sprint(run.Faults[0].Errors), "[{connect 2003 0 600}]"},
 		{"routing outside the faults, the slow op included", fmt.Sprint(run.Paths["routing"].CalmUS.P50, run.Paths["routing"].CalmUS.Max), "1950 1999950"},
 		{"f2, errors", fmt.Sprint(run.Faults[1].Errors), "[{temporary 1297 4010 30}]"},
-		{"f2, all paths", spans(run.Faults[1].Spans.OutageSpans), "0 300 0 0"},
+		{"f2, all paths", spans(run.Faults[1].Spans.OutageSpans), "0 300 0 11700 0 0"},
 	} {
 		if row.got != row.want {
 			t.Errorf("%s: %s, want %s", row.what, row.got, row.want)
@@ -147,6 +147,7 @@ func TestCharging(t *testing.T) {
 		{id: "never"},
 		{id: "c", injected: at(15 * sec), redundant: at(16 * sec)},
 	}}
+	tl.index()
 	for _, row := range []struct {
 		name      string
 		from, to  time.Duration
@@ -175,30 +176,76 @@ func TestOutageSlices(t *testing.T) {
 	type offered struct {
 		at   time.Duration
 		good bool
+		took time.Duration
 	}
 	for _, row := range []struct {
 		name   string
 		ops    []offered
 		window time.Duration
-		want   [4]int64 // full, partial, longest, unmeasured in ms
+		want   [6]int64 // full, partial, brown-out, good, longest, unmeasured in ms
 	}{
-		{"no ops", nil, 1 * sec, [4]int64{0, 0, 0, 1000}},
-		{"one bad op fills its slice", []offered{{50 * ms, false}}, 1 * sec, [4]int64{100, 0, 100, 900}},
-		{"good and bad in a slice", []offered{{0, false}, {99 * ms, true}}, 1 * sec, [4]int64{0, 100, 0, 900}},
-		{"slices begin with the injection", []offered{{99 * ms, false}, {100 * ms, true}}, 200 * ms, [4]int64{100, 0, 100, 0}},
-		{"a silent slice does not end a stretch", []offered{{0, false}, {250 * ms, false}}, 300 * ms, [4]int64{200, 0, 300, 100}},
-		{"a good op does", []offered{{0, false}, {150 * ms, true}, {250 * ms, false}}, 300 * ms, [4]int64{200, 0, 100, 0}},
-		{"so does a partial slice", []offered{{0, false}, {150 * ms, true}, {160 * ms, false}, {250 * ms, false}}, 300 * ms, [4]int64{200, 100, 100, 0}},
-		{"the last slice ends with the window", []offered{{210 * ms, false}}, 240 * ms, [4]int64{40, 0, 40, 200}},
+		{"no ops", nil, 1 * sec, [6]int64{0, 0, 0, 0, 0, 1000}},
+		{"one bad op fills its slice", []offered{{50 * ms, false, 0}}, 1 * sec, [6]int64{100, 0, 0, 0, 100, 900}},
+		{"good and bad in a slice", []offered{{0, false, 0}, {99 * ms, true, 0}}, 1 * sec, [6]int64{0, 100, 0, 0, 0, 900}},
+		{"slices begin with the injection", []offered{{99 * ms, false, 0}, {100 * ms, true, 0}}, 200 * ms, [6]int64{100, 0, 0, 100, 100, 0}},
+		{"a silent slice does not end a stretch", []offered{{0, false, 0}, {250 * ms, false, 0}}, 300 * ms, [6]int64{200, 0, 0, 0, 300, 100}},
+		{"a good op does", []offered{{0, false, 0}, {150 * ms, true, 0}, {250 * ms, false, 0}}, 300 * ms, [6]int64{200, 0, 0, 100, 100, 0}},
+		{"so does a partial slice", []offered{{0, false, 0}, {150 * ms, true, 0}, {160 * ms, false, 0}, {250 * ms, false, 0}}, 300 * ms, [6]int64{200, 100, 0, 0, 100, 0}},
+		{"so does one that is only slow", []offered{{0, false, 0}, {150 * ms, true, 2 * sec}, {250 * ms, false, 0}}, 300 * ms, [6]int64{200, 0, 100, 0, 100, 0}},
+		{"the last slice ends with the window", []offered{{210 * ms, false, 0}}, 240 * ms, [6]int64{40, 0, 0, 0, 40, 200}},
+		{"what comes after the window is not in it", []offered{{0, false, 0}, {210 * ms, false, 0}, {300 * ms, false, 0}}, 200 * ms, [6]int64{100, 0, 0, 0, 100, 100}},
+		{"slow is above the bound", []offered{{0, true, sec}, {100 * ms, true, sec + 1}}, 200 * ms, [6]int64{0, 0, 100, 100, 0, 0}},
+		{"one slow op makes a slice brown", []offered{{0, true, 0}, {50 * ms, true, 2 * sec}}, 100 * ms, [6]int64{0, 0, 100, 0, 0, 0}},
+		{"slow and bad is a partial outage", []offered{{0, false, 0}, {50 * ms, true, 2 * sec}}, 100 * ms, [6]int64{0, 100, 0, 0, 0, 0}},
+		{"a bad op that took long is bad", []offered{{0, false, 2 * sec}}, 100 * ms, [6]int64{100, 0, 0, 0, 100, 0}},
+		{"minutes apart", []offered{{5 * time.Minute, true, 0}, {0, false, 0}}, 10 * time.Minute, [6]int64{100, 0, 0, 100, 100, 600_000 - 200}},
 	} {
-		o := outage{}
+		var o outage
 		for _, op := range row.ops {
-			o.add(op.at, op.good)
+			o.add(op.at, mark(op.good, op.took, sec))
 		}
 		s := o.spans(row.window)
-		got := [4]int64{*s.FullOutage / 1000, *s.PartialOutage / 1000, *s.Longest / 1000, *s.Unmeasured / 1000}
+		got := [6]int64{*s.FullOutage / 1000, *s.PartialOutage / 1000, *s.BrownOut / 1000, *s.Good / 1000, *s.Longest / 1000, *s.Unmeasured / 1000}
 		if got != row.want {
 			t.Errorf("%s: %v, want %v", row.name, got, row.want)
+		}
+	}
+}
+
+func TestTimeToObjective(t *testing.T) {
+	type offered struct {
+		at        time.Duration
+		good, bad int
+	}
+	for _, row := range []struct {
+		name   string
+		events []offered
+		window time.Duration
+		want   int64 // ms; -1 for nobody saw it met
+	}{
+		{"no events: never missed", nil, sec, 0},
+		{"never missed", []offered{{0, 10, 0}, {500 * ms, 9, 1}}, sec, 0},
+		{"missed in the first slice", []offered{{50 * ms, 8, 2}, {150 * ms, 10, 0}}, sec, 100},
+		{"the last miss counts, whatever was between", []offered{{0, 0, 1}, {100 * ms, 10, 0}, {420 * ms, 5, 5}, {500 * ms, 1, 0}}, sec, 500},
+		{"slices without events say nothing", []offered{{0, 0, 1}, {900 * ms, 1, 0}}, sec, 100},
+		{"missed to the end", []offered{{0, 10, 0}, {900 * ms, 0, 1}}, sec, -1},
+		{"what comes after the window is not in it", []offered{{0, 0, 1}, {sec, 10, 0}}, sec, -1},
+	} {
+		var r recovery
+		for _, e := range row.events {
+			for range e.good {
+				r.add(e.at, true)
+			}
+			for range e.bad {
+				r.add(e.at, false)
+			}
+		}
+		got := int64(-1)
+		if met := r.met(row.window, 900_000); met != nil {
+			got = *met / 1000
+		}
+		if got != row.want {
+			t.Errorf("%s: met after %d ms, want %d", row.name, got, row.want)
 		}
 	}
 }

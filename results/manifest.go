@@ -51,9 +51,10 @@ type Image struct {
 
 // Client is one machine of ours that asks the database.
 type Client struct {
-	Name  string   `json:"name"`
-	Kind  string   `json:"kind"`  // "mta" or "webmail"
-	Nodes []string `json:"nodes"` // the SQL nodes it asks, preferred one first
+	Name             string   `json:"name"`
+	Kind             string   `json:"kind"`                        // "mta" or "webmail"
+	Nodes            []string `json:"nodes"`                       // the SQL nodes it asks, preferred one first
+	GreylistFallback string   `json:"greylist_fallback,omitempty"` // of an MTA: "defer" or "accept"
 }
 
 // Trace identifies what was to be replayed.
@@ -72,6 +73,10 @@ type PlannedFault struct {
 	Kind   string `json:"kind"`
 	Target string `json:"target"` // the node
 	AtUS   int64  `json:"at_us"`  // earliest time of its injection, since the anchor
+	// RateMilli is how often such a fault is expected in 30 days, in thousandths;
+	// nil for once.
+	RateMilli *int64 `json:"per_30_days_milli,omitempty"`
+	Entry     int    `json:"entry,omitempty"` // of the scenario's list of faults, from 1; repetitions have the same
 }
 
 // Bounds are limits of the generator's own noise: a run past one of them says

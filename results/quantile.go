@@ -26,15 +26,21 @@ type latencies struct {
 
 const subBucketBits = 10
 
-func bucketOf(us int64) int {
-	shift := max(0, bits.Len64(uint64(us))-subBucketBits-1)
-	return shift<<subBucketBits + int(us>>shift)
-}
+func bucketOf(us int64) int { return logBucket(us, subBucketBits) }
 
 // bucketEnd is the largest value in a bucket.
-func bucketEnd(bucket int) int64 {
-	shift := max(0, bucket>>subBucketBits-1)
-	return (int64(bucket-shift<<subBucketBits)+1)<<shift - 1
+func bucketEnd(bucket int) int64 { return logBucketEnd(bucket, subBucketBits) }
+
+// logBucket numbers the buckets of an HDR histogram that has 2^resolution of
+// them for each power of two.
+func logBucket(us int64, resolution int) int {
+	shift := max(0, bits.Len64(uint64(us))-resolution-1)
+	return shift<<resolution + int(us>>shift)
+}
+
+func logBucketEnd(bucket, resolution int) int64 {
+	shift := max(0, bucket>>resolution-1)
+	return (int64(bucket-shift<<resolution)+1)<<shift - 1
 }
 
 // add counts one latency. One below zero, which only clocks that disagree can

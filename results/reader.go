@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -27,6 +28,19 @@ const (
 type Truncation struct {
 	File   string
 	Offset int64 // of the block or line that is not whole, in bytes
+	Err    error // why the file cannot be read further, of a file that Salvage makes do with; nil if it is only cut short
+}
+
+// String says what is wrong with the file.
+func (t Truncation) String() string {
+	switch {
+	case errors.Is(t.Err, fs.ErrNotExist):
+		return t.File + " is missing"
+	case t.Err != nil:
+		return fmt.Sprintf("%s cannot be read, or not beyond this: %v", t.File, t.Err)
+	default:
+		return fmt.Sprintf("%s is cut short at byte %d", t.File, t.Offset)
+	}
 }
 
 // Reader reads a recording. It keeps at most a block and a line in memory, and
@@ -34,13 +48,22 @@ type Truncation struct {
 type Reader struct {
 	dir       string
 	manifest  Manifest
+	salvage   bool // make do with what can be read
 	truncated []Truncation
 }
 
 // Open opens the recording in dir. It fails if the directory holds none or one
 // of another version.
-func Open(dir string) (*Reader, error) {
-	r := &Reader{dir: dir}
+func Open(dir string) (*Reader, error) { return openReader(&Reader{dir: dir}) }
+
+// Salvage opens what there is of the recording in dir: a file that is missing,
+// altered or another one ends where it cannot be read further, without an
+// error. Truncated tells of it, and what is judged of such a recording is
+// inconclusive. It fails without a manifest that it knows.
+func Salvage(dir string) (*Reader, error) { return openReader(&Reader{dir: dir, salvage: true}) }
+
+func openReader(r *Reader) (*Reader, error) {
+	dir := r.dir
 	f, err := os.Open(filepath.Join(dir, ManifestFile))
 	if err != nil {
 		return nil, fmt.Errorf("open recording: %w", err)
@@ -61,10 +84,32 @@ func Open(dir string) (*Reader, error) {
 			f.Name(), r.manifest.Schema, ManifestSchema)
 	}
 	samples, _, err := r.openSamples()
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+		return r, samples.Close()
+	case r.gaveUp(SamplesFile, err):
+		return r, nil
+	default:
+		return nil, fmt.Errorf("open recording: %s: %w", filepath.Join(dir, SamplesFile), err)
 	}
-	return r, samples.Close()
+}
+
+// gaveUp says whether a file that cannot be read further is to be taken as far
+// as it was read, and remembers why.
+func (r *Reader) gaveUp(file string, err error) bool {
+	if r.salvage {
+		r.remember(Truncation{File: file, Err: err})
+	}
+	return r.salvage
+}
+
+// withoutPath is an error without the path of a file: run.json tells of no
+// machine.
+func withoutPath(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
 }
 
 // Manifest returns what was known before the first op.
@@ -75,12 +120,16 @@ func (r *Reader) Manifest() Manifest { return r.manifest }
 func (r *Reader) Truncated() []Truncation { return r.truncated }
 
 func (r *Reader) truncate(file string, offset int64) {
+	r.remember(Truncation{File: file, Offset: offset})
+}
+
+func (r *Reader) remember(next Truncation) {
 	for _, t := range r.truncated {
-		if t.File == file {
+		if t.File == next.File {
 			return
 		}
 	}
-	r.truncated = append(r.truncated, Truncation{file, offset})
+	r.truncated = append(r.truncated, next)
 	slices.SortFunc(r.truncated, func(a, b Truncation) int { return strings.Compare(a.File, b.File) })
 }
 
@@ -89,7 +138,7 @@ func (r *Reader) truncate(file string, offset int64) {
 func (r *Reader) openSamples() (*os.File, *blockReader, error) {
 	f, err := os.Open(filepath.Join(r.dir, SamplesFile))
 	if err != nil {
-		return nil, nil, fmt.Errorf("open recording: %w", err)
+		return nil, nil, withoutPath(err)
 	}
 	b, err := newBlockReader(f)
 	if err == nil {
@@ -103,7 +152,7 @@ func (r *Reader) openSamples() (*os.File, *blockReader, error) {
 		return f, nil, nil
 	}
 	_ = f.Close() // only read
-	return nil, nil, fmt.Errorf("open recording: %s: %w", f.Name(), err)
+	return nil, nil, withoutPath(err)
 }
 
 // Samples yields every sample in the order in which ops ended, or nearly so.
@@ -111,9 +160,14 @@ func (r *Reader) openSamples() (*os.File, *blockReader, error) {
 // short is no error: see Truncated.
 func (r *Reader) Samples() iter.Seq2[workload.Sample, error] {
 	return func(yield func(workload.Sample, error) bool) {
+		fail := func(err error) {
+			if !r.gaveUp(SamplesFile, err) {
+				yield(workload.Sample{}, fmt.Errorf("read recording: %s: %w", filepath.Join(r.dir, SamplesFile), err))
+			}
+		}
 		f, blocks, err := r.openSamples()
 		if err != nil {
-			yield(workload.Sample{}, err)
+			fail(err)
 			return
 		}
 		defer f.Close()
@@ -130,7 +184,7 @@ func (r *Reader) Samples() iter.Seq2[workload.Sample, error] {
 				r.truncate(SamplesFile, blocks.offset)
 				return
 			case err != nil:
-				yield(workload.Sample{}, fmt.Errorf("read recording: %s: %w", f.Name(), err))
+				fail(withoutPath(err))
 				return
 			}
 			for i := range samples {
@@ -149,7 +203,9 @@ func (r *Reader) Events() iter.Seq2[chaos.Event, error] {
 		for l, err := range readLines[eventLine](r, EventsFile) {
 			var e chaos.Event
 			if err == nil {
-				e, err = l.event()
+				if e, err = l.event(); err != nil && r.gaveUp(EventsFile, err) {
+					return
+				}
 			}
 			if !yield(e, err) || err != nil {
 				return
@@ -178,6 +234,9 @@ func (r *Reader) Ledger() ([]LedgerRow, *LedgerCounts, error) {
 		}
 		if l.LedgerRow != nil {
 			if err := seen.add(l.Verdict); err != nil {
+				if r.gaveUp(LedgerFile, err) {
+					return rows, nil, nil
+				}
 				return nil, nil, fmt.Errorf("read recording: %s: %w", LedgerFile, err)
 			}
 			rows = append(rows, *l.LedgerRow)
@@ -185,8 +244,11 @@ func (r *Reader) Ledger() ([]LedgerRow, *LedgerCounts, error) {
 	}
 	if summary != nil && (summary.Lost != seen.Lost || summary.Unknown != seen.Unknown ||
 		summary.Acknowledged != summary.Verified+summary.Lost+summary.Unknown) {
-		return nil, nil, fmt.Errorf("read recording: %s: its summary %+v does not fit its rows: %d lost, %d unknown",
-			LedgerFile, *summary, seen.Lost, seen.Unknown)
+		err := fmt.Errorf("its summary %+v does not fit its rows: %d lost, %d unknown", *summary, seen.Lost, seen.Unknown)
+		if r.gaveUp(LedgerFile, err) {
+			return nil, nil, nil // it does not say what is true
+		}
+		return nil, nil, fmt.Errorf("read recording: %s: %w", LedgerFile, err)
 	}
 	return rows, summary, nil
 }
@@ -195,10 +257,16 @@ func (r *Reader) Ledger() ([]LedgerRow, *LedgerCounts, error) {
 // newline was cut short and is left out.
 func readLines[T any](r *Reader, name string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var zero T
-		f, err := os.Open(filepath.Join(r.dir, name))
+		path := filepath.Join(r.dir, name)
+		fail := func(err error) {
+			if !r.gaveUp(name, err) {
+				var zero T
+				yield(zero, fmt.Errorf("read recording: %s: %w", path, err))
+			}
+		}
+		f, err := os.Open(path)
 		if err != nil {
-			yield(zero, fmt.Errorf("read recording: %w", err))
+			fail(withoutPath(err))
 			return
 		}
 		defer f.Close()
@@ -217,7 +285,7 @@ func readLines[T any](r *Reader, name string) iter.Seq2[T, error] {
 				err = json.Unmarshal(line, &v)
 			}
 			if err != nil {
-				yield(zero, fmt.Errorf("read recording: %s: line %d at byte %d: %w", f.Name(), number, offset, err))
+				fail(fmt.Errorf("line %d at byte %d: %w", number, offset, withoutPath(err)))
 				return
 			}
 			if !yield(v, nil) {

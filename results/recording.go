@@ -59,9 +59,13 @@ var (
 
 // Inputs are the files that a run can be repeated from.
 type Inputs struct {
-	Scenario []byte // resolved
-	Profile  []byte // of a profile's file; nil where the scenario names a built-in one
+	Scenario []byte   // resolved
+	Profile  []byte   // of a profile's file; nil where the scenario names a built-in one
+	OpenSLO  [][]byte // documents that the scenario names, in the order of its objectives
 }
+
+// OpenSLOFile is the name of a document in a run directory, by its index.
+func OpenSLOFile(i int) string { return fmt.Sprintf(openSLOFile, i+1) }
 
 // Create starts a recording in dir, which is made if it is not there, and
 // writes the manifest and the inputs. It does not touch a directory
@@ -97,6 +101,9 @@ func Create(dir string, m Manifest, in Inputs) (*Recording, error) {
 	closed := []*os.File{create(ManifestFile, manifest), create(ScenarioFile, in.Scenario)}
 	if in.Profile != nil {
 		closed = append(closed, create(ProfileFile, in.Profile))
+	}
+	for i, document := range in.OpenSLO {
+		closed = append(closed, create(OpenSLOFile(i), document))
 	}
 	r := &Recording{
 		samplesFile: create(SamplesFile, samplesHeader()),

@@ -11,7 +11,8 @@ import (
 const (
 	ManifestFile = "manifest.json"
 	ScenarioFile = "scenario.yaml"
-	ProfileFile  = "profile.yaml" // only where the scenario names a file of its own
+	ProfileFile  = "profile.yaml"    // only where the scenario names a file of its own
+	openSLOFile  = "openslo-%d.yaml" // the OpenSLO documents that the scenario names, from 1
 	SamplesFile  = "samples.mbs"
 	CountersFile = "counters.jsonl"
 	EventsFile   = "events.jsonl"

@@ -59,10 +59,12 @@ type Run struct {
 	End              *EndResult            `json:"end"`
 	OfferedPerSecond *Decimal              `json:"offered_per_second"` // messages started, in the measured window
 	BadOps           int64                 `json:"bad_ops"`            // degraded, failed, unknown, answered wrongly
+	Mail             MailResult            `json:"mail"`
 	Paths            map[string]PathResult `json:"paths"`
 	Nodes            map[string]NodeResult `json:"nodes"`
 	Faults           []FaultResult         `json:"faults"`
 	Background       Charge                `json:"background"` // what no fault is charged with
+	Repeated         []RepeatedFault       `json:"repeated_faults"`
 	Objectives       []ObjectiveResult     `json:"objectives"`
 	Errors           []ErrorCount          `json:"errors"`
 	Ledger           *LedgerCounts         `json:"ledger"` // null if it was not read back
@@ -133,8 +135,10 @@ type FaultResult struct {
 	RecoveredAtUS *int64               `json:"recovered_at_us"`
 	RedundantAtUS *int64               `json:"redundant_at_us"`
 	Spans         Spans                `json:"spans_us"`
+	ToObjective   map[string]*int64    `json:"to_objective_us"` // by objective; null within if it was not met again
 	Paths         map[string]FaultPath `json:"paths"`
 	ResponseUS    *Latency             `json:"response_us"` // of the ops intended in its window, null without
+	Anatomy       []Phase              `json:"anatomy"`     // what harness, cluster and clients were at, in the order of time
 	Errors        []ErrorCount         `json:"errors"`      // of the attempts of the ops that it is charged with
 	Failure       string               `json:"failure"`     // why a step did not come about, "" if all did
 	Charge
@@ -144,10 +148,12 @@ type FaultResult struct {
 // were intended in its window, and counts of all that it is charged with.
 type FaultPath struct {
 	OutageSpans
-	Ops          int64    `json:"ops"`
-	BadOps       int64    `json:"bad_ops"`
-	FailedOver   int64    `json:"failed_over"`    // answered by another node than the one asked first
-	FailedOverUS *Latency `json:"failed_over_us"` // service time of these, null without
+	SlowUS       int64                  `json:"slow_us"` // above it a good op was slow
+	Nodes        map[string]OutageSpans `json:"nodes"`   // of the attempts sent to each node that was asked
+	Ops          int64                  `json:"ops"`
+	BadOps       int64                  `json:"bad_ops"`
+	FailedOver   int64                  `json:"failed_over"`    // answered by another node than the one asked first
+	FailedOverUS *Latency               `json:"failed_over_us"` // service time of these, null without
 }
 
 // Spans are how long each part of a fault took, in microseconds. All but those of
@@ -158,14 +164,18 @@ type Spans struct {
 	DetectClients *int64 `json:"detect_clients"` // to the end of the first failed attempt
 	Recovered     *int64 `json:"recovered"`
 	Redundant     *int64 `json:"redundant"`
+	Objective     *int64 `json:"objective"` // to when every objective was met again
 	OutageSpans
 }
 
 // OutageSpans are what clients felt of a fault, in microseconds, from slices
-// of 100 ms; null if the fault was not injected.
+// of 100 ms; null if the fault was not injected. All but Longest add up to the
+// fault's window.
 type OutageSpans struct {
 	FullOutage    *int64 `json:"full_outage"`    // slices with ops, none of them good
 	PartialOutage *int64 `json:"partial_outage"` // slices with good and bad ops
+	BrownOut      *int64 `json:"brown_out"`      // slices whose ops were all good, some of them slow
+	Good          *int64 `json:"good"`           // slices whose ops were all good, none of them slow
 	Longest       *int64 `json:"longest"`        // longest stretch between full-outage slices without a good op
 	Unmeasured    *int64 `json:"unmeasured"`     // slices without ops
 }
@@ -173,6 +183,7 @@ type OutageSpans struct {
 // Charge is what a fault, or the background, cost.
 type Charge struct {
 	BadOps      int64             `json:"bad_ops"`
+	Mail        Mail              `json:"mail"`
 	BudgetSpent *Decimal          `json:"budget_spent"` // of the objective that it cost most; null if that has no budget
 	Budgets     []ObjectiveCharge `json:"budgets"`
 }
@@ -186,15 +197,23 @@ type ObjectiveCharge struct {
 
 // ObjectiveResult is what became of an objective.
 type ObjectiveResult struct {
-	Name        string   `json:"name"`
-	Path        string   `json:"path"`   // "" for all paths
-	Target      Decimal  `json:"target"` // required share of good events
-	LatencyUS   int64    `json:"latency_us"`
-	Good        int64    `json:"good"`
-	Bad         int64    `json:"bad"`
-	Total       int64    `json:"total"`
-	BudgetSpent *Decimal `json:"budget_spent"` // 1 is all of it; null if there is no budget
-	Verdict     Verdict  `json:"verdict"`
+	Name        string      `json:"name"`
+	Path        string      `json:"path"`     // "" for all paths
+	Metric      Metric      `json:"metric"`   // "" for ops
+	Method      string      `json:"method"`   // "occurrences" or "timeslices"
+	Events      string      `json:"events"`   // what is counted: "ops", "messages" or "slices"
+	SliceUS     int64       `json:"slice_us"` // 0 without slices
+	SliceTarget Decimal     `json:"slice_target"`
+	WindowDays  int64       `json:"window_days"` // over which the budget is meant
+	Target      Decimal     `json:"target"`      // required share of good events
+	LatencyUS   int64       `json:"latency_us"`
+	Good        int64       `json:"good"`
+	Bad         int64       `json:"bad"`
+	Total       int64       `json:"total"`
+	BudgetSpent *Decimal    `json:"budget_spent"` // 1 is all of it; null if there is no budget
+	Verdict     Verdict     `json:"verdict"`
+	Alerts      []Alert     `json:"alerts"`     // on its burn rate, as they would have fired
+	Projection  *Projection `json:"projection"` // null without events
 }
 
 // ErrorCount counts failed attempts that met the same error.

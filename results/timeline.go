@@ -1,9 +1,12 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +28,9 @@ type timeline struct {
 	last        time.Duration
 	measureFrom *time.Duration
 	measureTo   *time.Duration
+
+	order     []int           // of the faults that were injected, in that order
+	latestEnd []time.Duration // of the windows up to each of order
 }
 
 // fault is one fault as it happened. Steps that did not happen are nil.
@@ -34,6 +40,8 @@ type fault struct {
 	injected, effective, recovered, redundant *time.Duration
 	counted                                   *time.Duration // when the cluster counted one of nodes as failed
 	nodes                                     []string       // that it was made on
+	recover                                   *time.Duration // when the harness began to undo it
+	said                                      []chaos.Event  // by the cluster in its window, what tells of failure and return
 	failure                                   string         // why a step did not come about
 }
 
@@ -53,7 +61,7 @@ func (f *fault) window() (from, to time.Duration, ok bool) {
 func readTimeline(r *Reader) (*timeline, error) {
 	t := &timeline{endSamples: -1}
 	byID := map[string]*fault{}
-	var failures []chaos.Event
+	var failures, said []chaos.Event
 	for _, p := range r.manifest.Faults {
 		if byID[p.ID] != nil {
 			return nil, fmt.Errorf("%s: two planned faults are called %q", ManifestFile, p.ID)
@@ -80,6 +88,9 @@ func readTimeline(r *Reader) (*timeline, error) {
 			if countsAsFailed(e, r.manifest.Topology) {
 				failures = append(failures, e)
 			}
+			if telling(e.Name) {
+				said = append(said, e)
+			}
 		case chaos.KindPhase:
 			t.phase(e)
 		case kindEnd:
@@ -93,8 +104,45 @@ func readTimeline(r *Reader) (*timeline, error) {
 			}
 		}
 	}
+	t.index()
 	t.count(failures)
+	t.keep(said)
 	return t, nil
+}
+
+// index puts the faults in the order of their injections, those of one time as
+// the plan has them, so that an op need not be held against each of a thousand.
+func (t *timeline) index() {
+	for i, f := range t.faults {
+		if f.injected != nil {
+			t.order = append(t.order, i)
+		}
+	}
+	slices.SortStableFunc(t.order, func(a, b int) int { return cmp.Compare(*t.faults[a].injected, *t.faults[b].injected) })
+	for n, i := range t.order {
+		_, to, _ := t.faults[i].window()
+		if n > 0 {
+			to = max(to, t.latestEnd[n-1])
+		}
+		t.latestEnd = append(t.latestEnd, to)
+	}
+}
+
+// openAt yields the faults whose windows hold a time, the one injected last
+// first. Windows hold their beginning, and not their end.
+func (t *timeline) openAt(at time.Duration) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for n := t.injectedBy(at) - 1; n >= 0 && t.latestEnd[n] > at; n-- {
+			if _, to, _ := t.faults[t.order[n]].window(); to > at && !yield(t.order[n]) {
+				return
+			}
+		}
+	}
+}
+
+// injectedBy is how many faults had been injected at a time.
+func (t *timeline) injectedBy(at time.Duration) int {
+	return sort.Search(len(t.order), func(n int) bool { return *t.faults[t.order[n]].injected > at })
 }
 
 // step takes the first event of each step.
@@ -118,6 +166,8 @@ func (f *fault) step(e chaos.Event) {
 		}
 	case chaos.StepEffective:
 		set(&f.effective)
+	case chaos.StepRecover:
+		set(&f.recover)
 	case chaos.StepRecovered:
 		set(&f.recovered)
 	case chaos.StepRedundant:
@@ -188,17 +238,12 @@ func (t *timeline) charged(s *workload.Sample) int {
 }
 
 func (t *timeline) faultDuring(from, to time.Duration) int {
-	found := -1
-	for i, f := range t.faults {
-		start, end, ok := f.window()
-		if !ok || to < start || from > end {
-			continue
-		}
-		if found < 0 || *f.injected >= *t.faults[found].injected {
-			found = i
+	for n := t.injectedBy(to) - 1; n >= 0 && t.latestEnd[n] >= from; n-- {
+		if _, end, _ := t.faults[t.order[n]].window(); end >= from {
+			return t.order[n]
 		}
 	}
-	return found
+	return -1
 }
 
 // phaseAt names what went on at a time, for the tags of latency.hlog:

@@ -21,6 +21,7 @@ import (
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/metrics"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/workload"
 	"github.com/moby/moby/client"
@@ -58,7 +59,10 @@ type Conductor struct {
 	Confirmed     string // the external cluster that a person knows
 	AllowCommands bool   // a person has allowed the programs that the scenario names
 
-	stage string // what the run is about, for an interruption
+	Live *metrics.Live // shows metrics while the load runs; nil to show none
+
+	stage   string           // what the run is about, for an interruption
+	counted *metrics.Metrics // of the run, if Live shows them
 }
 
 // InterruptedError says that a run was ended before its time. The run
@@ -303,18 +307,32 @@ type sinks struct {
 	*results.Recording
 	meter  *meter
 	feeler *feeler
+	live   *metrics.Metrics  // nil if nobody asked for them
 	after  func(chaos.Event) // is told of events when they are recorded; it must not wait
 }
 
 func (s sinks) Record(sample *workload.Sample) {
 	s.meter.Record(sample)
 	s.feeler.Record(sample)
+	if s.live != nil {
+		s.live.Record(sample)
+	}
 	s.Recording.Record(sample)
+}
+
+func (s sinks) Counter(row results.CounterRow) {
+	if s.live != nil {
+		s.live.Counter(row)
+	}
+	s.Recording.Counter(row)
 }
 
 func (s sinks) Event(e chaos.Event) {
 	s.meter.Event(e)
 	s.feeler.Event(e)
+	if s.live != nil {
+		s.live.Event(e)
+	}
 	s.Recording.Event(e)
 	s.after(e)
 }
@@ -324,6 +342,9 @@ func (c *Conductor) create(ctx context.Context, g *ground, p *Plan) (*results.Re
 	manifest := p.manifest(g.target.RunID())
 	manifest.Image = g.image
 	manifest.Version, manifest.Host = versions(ctx, g, c.Version), hostFacts()
+	if c.Live != nil {
+		c.counted = c.Live.Begin(manifest)
+	}
 	anchor := time.Now().Add(lead) // last: all of the above takes its time
 	manifest.Anchor = anchor.UTC()
 	recording, err := results.Create(c.Dir, manifest, p.Scenario.recorded())
@@ -343,7 +364,7 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	defer stopReading()
 	var readers sync.WaitGroup
 	sinks := sinks{
-		recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration), newFeeler(p.Topology, anchor),
+		recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration), newFeeler(p.Topology, anchor), c.counted,
 		func(e chaos.Event) {
 			if nodes := p.restartedNodes(e); len(nodes) > 0 {
 				readers.Go(func() { c.restarted(reading, target, p, nodes, recording, since) })

@@ -7,6 +7,8 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 // fields is the one table of what a scenario file may say: it reads files,
@@ -36,9 +38,11 @@ func (s *Scenario) fields() object {
 		{key: "faults", doc: "The fault plan. Faults run one after another: each waits until the one before it has left the cluster redundant, unless it is made `during` that one. docs/faults.md has the kinds.",
 			value: listValue[FaultSpec]{p: &s.Faults, least: 0, most: 100, what: "faults", fresh: defaultFault,
 				entry: func(f *FaultSpec) value { return faultEntry{f, &s.Workload.Duration} }}},
-		{key: "objectives", doc: "What was promised; the rest is the error budget.",
+		{key: "fault_rates", value: faultRates{&s.FaultRates},
+			doc: "How often a fault is expected in 30 days, for the projection of budgets: a mapping from kinds of the plan, such as `kill`, or kind and target, such as `kill data2`, to numbers from 0 to 100000. What is not named is expected once."},
+		{key: "objectives", doc: "What was promised; the rest is the error budget. An entry `openslo: ./slo.yaml` takes the objectives of an OpenSLO document: [openslo.md](openslo.md).",
 			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
-				entry: func(o *ObjectiveSpec) value { return o.fields() }}},
+				entry: func(o *ObjectiveSpec) value { return objectiveEntry{o} }}},
 		{key: "bounds", value: s.Bounds.fields(),
 			doc: "Limits of the generator. A run that passes one of the first five is inconclusive."},
 	}
@@ -129,11 +133,19 @@ func (o *ObjectiveSpec) fields() object {
 	}
 	return object{
 		{key: "name", value: sentenceValue(&o.Name, 80), required: true, doc: "Unique among the objectives."},
+		{key: "metric", value: orNone(&o.Metric, oneOfMetrics(&o.Metric)), doc: "Counts messages instead of ops: those are bad that were `deferred`, let through `ungreylisted`, `misrouted` or `lost` for a database reason; [results.md](results.md#mail) says when they are. Not beside `path`, `within`, `degraded` and `slice`."},
 		{key: "path", value: oneOf(&o.Path, paths...), doc: "The path whose ops it counts."},
 		{key: "target", value: percentageValue(&o.TargetPPM), required: true, doc: "The share of ops that must be good: answered, if need be after a failed attempt."},
 		{key: "within", value: orNone(&o.Within, durationValue(&o.Within, time.Microsecond, 10*time.Minute)), doc: "Longest response time of a good op, from when it was intended to its end."},
 		{key: "degraded", value: oneOf(&o.Degraded, DegradedBad, DegradedGood), doc: "How an op counts for which the client used its fallback."},
+		{key: "slice", value: orNone(&o.Slice, durationValue(&o.Slice, results.MinSlice, results.MaxSlice)), doc: "Counts slices of time of this length instead of ops, from the beginning of the load."},
+		{key: "slice_target", value: orNone(&o.SliceTargetPPM, percentageValue(&o.SliceTargetPPM)), fallback: "`none`; *required* with `slice`", doc: "The share of a slice's ops that must be good for the slice to be good."},
+		{key: "window", value: integerValue(&o.WindowDays, 1, results.MaxWindowDays), doc: "Days over which the error budget is meant. The windows of burn-rate alerts are in proportion."},
 	}
+}
+
+func oneOfMetrics(p *results.Metric) strictyaml.Scalar {
+	return oneOf(p, results.Metrics[:]...).(strictyaml.Scalar)
 }
 
 func (b *Bounds) fields() object {

@@ -2,13 +2,16 @@ package scenarios
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/openslo"
 	"github.com/mailbench/mailbench/workload"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
@@ -18,6 +21,13 @@ type inputs struct {
 	profile     *workload.Profile // of a file; nil for a built-in one
 	profileText []byte            // its YAML, with comments
 	tracePath   string            // from the working directory; "" to generate
+	openSLO     map[int]openSLO   // by the index of the objective
+}
+
+// openSLO is an OpenSLO document.
+type openSLO struct {
+	text       []byte
+	objectives []results.Objective
 }
 
 // profileValue is the name of a built-in profile, or a path.
@@ -237,8 +247,33 @@ func (d *decoder) checkTrace(s *Scenario, t *traceFile) {
 	}
 }
 
-// recorded is the scenario as a run directory keeps it: a profile's file lies
-// beside it, and a trace file, which may be large and somebody's mail, is to be
+// fillOpenSLO reads the OpenSLO documents that the objectives name. The error is
+// about the documents.
+func (d *decoder) fillOpenSLO(file string, s *Scenario) error {
+	var wrong []error
+	for i, o := range s.ObjectiveSpecs {
+		field := fmt.Sprintf("objectives[%d].openslo", i)
+		if o.OpenSLO == "" || !d.Good(field) {
+			continue
+		}
+		path := d.pathFrom(file, field, o.OpenSLO)
+		text, err := readFile("OpenSLO", path)
+		if err != nil {
+			d.Reject(field, "%s: %v", path, err)
+			continue
+		}
+		objectives, err := openslo.Parse(path, text)
+		wrong = append(wrong, err)
+		if s.inputs.openSLO == nil {
+			s.inputs.openSLO = map[int]openSLO{}
+		}
+		s.inputs.openSLO[i] = openSLO{text, objectives}
+	}
+	return errors.Join(wrong...)
+}
+
+// recorded is the scenario as a run directory keeps it: a profile's file and
+// OpenSLO documents lie beside it, and a trace file, which may be large and somebody's mail, is to be
 // put there by who wants to repeat the run.
 func (s *Scenario) recorded() results.Inputs {
 	kept := *s
@@ -249,5 +284,14 @@ func (s *Scenario) recorded() results.Inputs {
 	if s.Workload.Trace != "" {
 		kept.Workload.Trace = "./" + filepath.Base(s.Workload.Trace)
 	}
-	return results.Inputs{Scenario: kept.YAML(), Profile: s.inputs.profileText}
+	in := results.Inputs{Profile: s.inputs.profileText}
+	kept.ObjectiveSpecs = slices.Clone(s.ObjectiveSpecs)
+	for i := range kept.ObjectiveSpecs {
+		if kept.ObjectiveSpecs[i].OpenSLO != "" {
+			kept.ObjectiveSpecs[i].OpenSLO = "./" + results.OpenSLOFile(len(in.OpenSLO))
+			in.OpenSLO = append(in.OpenSLO, s.inputs.openSLO[i].text)
+		}
+	}
+	in.Scenario = kept.YAML()
+	return in
 }

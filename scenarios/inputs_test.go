@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/greylist"
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
 )
 
@@ -296,6 +297,73 @@ func TestAnImportedFileIsPlannedWithItsRecipients(t *testing.T) {
 	m := p.manifest("id")
 	if m.Trace.Origin != "imported by a test" || m.Trace.MessagesPerDay != 0 || m.Trace.SHA256 != p.survey.SHA256 || m.Window.FromSeconds != 38*3600 {
 		t.Errorf("manifest %+v", m.Trace)
+	}
+}
+
+const document = `apiVersion: openslo/v1
+kind: SLO
+metadata: {name: routing}
+spec:
+  indicator:
+    spec:
+      ratioMetric:
+        good: {metricSource: {type: mailbench, spec: {path: routing}}}
+        total: {metricSource: {type: mailbench, spec: {path: routing}}}
+  budgetingMethod: Occurrences
+  objectives: [{displayName: most, target: 0.9}, {displayName: all, target: 0.999}]
+`
+
+// TestOpenSLODocuments: they stand in their place among the objectives, and lie in
+// the run directory beside a scenario that names them there.
+func TestOpenSLODocuments(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "slo.yaml"), []byte(document))
+	writeFile(t, filepath.Join(dir, "other.yaml"), []byte(strings.Replace(document, "name: routing", "name: other", 1)))
+	writeFile(t, filepath.Join(dir, "wrong.yaml"), []byte(strings.Replace(document, "path: routing", "path: smtp", 1)))
+	file := filepath.Join(dir, "s.yaml")
+	s, err := Parse(file, []byte(least+"objectives: [{openslo: ./other.yaml}, {name: mine, target: 99%}, {openslo: slo.yaml}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(s *Scenario) (names []string) {
+		for _, o := range s.Objectives() {
+			names = append(names, o.Name)
+		}
+		return names
+	}
+	want := []string{"other: most", "other: all", "mine", "routing: most", "routing: all"}
+	if !slices.Equal(names(s), want) {
+		t.Errorf("objectives are %q, want %q", names(s), want)
+	}
+	in, again := s.recorded(), filepath.Join(t.TempDir(), "again")
+	r, err := results.Create(again, results.Manifest{}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(results.EndOfRun{}); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := Load(filepath.Join(again, results.ScenarioFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	repeated, err := Parse(kept.Name, kept.Data)
+	if err != nil || !slices.Equal(names(repeated), want) || bytes.Contains(in.Scenario, []byte(dir)) {
+		t.Errorf("the run directory's scenario: %v\n%s", err, in.Scenario)
+	}
+
+	for _, row := range []struct{ sentence, objectives, want string }{
+		{"a document that is not there", "[{openslo: ./none.yaml}]", file + ":3:24: objectives[0].openslo: " + filepath.Join(dir, "none.yaml") + ": read the OpenSLO file: no such file or directory"},
+		{"a mistake in the document is reported there", "[{openslo: ./wrong.yaml}]", filepath.Join(dir, "wrong.yaml") + ":8:61: spec.indicator.spec.ratioMetric.good.metricSource.spec.path: must be all or routing"},
+		{"no path", "[{openslo: 5}]", file + ":3:24: objectives[0].openslo: must be the path of a file"},
+		{"a document beside other fields", "[{openslo: slo.yaml, target: 99%}]", file + ":3:34: objectives[0]: no field is called \"target\"; there are openslo"},
+		{"a name that is taken", "[{name: 'routing: all', target: 99%}, {openslo: slo.yaml}]", file + ":3:61: objectives[1].openslo: slo.yaml has an objective \"routing: all\", and so has objectives[0]"},
+		{"the same document twice", "[{openslo: slo.yaml}, {openslo: slo.yaml}]", file + ":3:45: objectives[1].openslo: slo.yaml has an objective \"routing: most\", and so has objectives[0]"},
+	} {
+		_, err := Parse(file, []byte(least+"objectives: "+row.objectives+"\n"))
+		if err == nil || !strings.HasPrefix(err.Error(), row.want) {
+			t.Errorf("%s: got error %v, want %s", row.sentence, err, row.want)
+		}
 	}
 }
 

@@ -39,12 +39,21 @@ func (p *Plan) manifest(runID string) results.Manifest {
 		m.Trace.MessagesPerDay = p.file.Header().Profile.Model.MessagesPerDay
 	}
 	for _, spec := range s.Clients {
-		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes})
+		m.Clients = append(m.Clients, results.Client{Name: spec.Name, Kind: string(spec.Kind), Nodes: spec.Nodes, GreylistFallback: fallbackOf(spec)})
 	}
 	for _, f := range p.Faults.Steps {
-		m.Faults = append(m.Faults, results.PlannedFault{ID: f.ID, Kind: string(f.Kind), Target: f.Names(), AtUS: f.At.Microseconds()})
+		m.Faults = append(m.Faults, results.PlannedFault{RateMilli: s.faultRate(f.Spec), ID: f.ID, Kind: string(f.Kind), Target: f.Names(), AtUS: f.At.Microseconds(), Entry: f.Spec + 1})
 	}
 	return m
+}
+
+// fallbackOf is what a client does with what it cannot greylist; "" of one that
+// greylists nothing.
+func fallbackOf(c ClientSpec) string {
+	if c.Kind != MTA {
+		return ""
+	}
+	return string(c.GreylistFallback)
 }
 
 // versions names the programs that took part.

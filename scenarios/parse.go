@@ -11,11 +11,11 @@ import (
 )
 
 // Parse reads a scenario file. The name is its path, which stands in errors and
-// which the paths of profile and trace file are relative to; those in an override
+// which the paths of other files are relative to; those in an override
 // are relative to the working directory. data is the file's text, at most 1 MiB.
 // The overrides are applied in their order before anything is checked.
 //
-// Parse reads the profile's file and looks at the trace file; NewPlan reads all of
+// Parse reads the profile's file and OpenSLO documents, and looks at the trace file; NewPlan reads all of
 // that.
 //
 // What Parse returns is resolved and consistent. Otherwise the error joins an
@@ -42,14 +42,14 @@ func Parse(name string, data []byte, overrides ...Override) (*Scenario, error) {
 	if s.Workload.Trace == "" {
 		wrongProfile := d.fillProfile(name, s)
 		d.checkDay(s)
-		return d.finish(s, wrongProfile)
+		return d.finish(name, s, wrongProfile)
 	}
 	if t := d.openTrace(name, s); t != nil {
 		// Once more: times in shares of the load want the file's length.
 		s, d = read(name, root, traceDefaults(t, s, d))
 		d.checkTrace(s, t)
 	}
-	return d.finish(s, nil)
+	return d.finish(name, s, nil)
 }
 
 // read reads a file over its defaults.
@@ -61,11 +61,12 @@ func read(file string, root *node, s *Scenario) (*Scenario, *decoder) {
 }
 
 // finish fills and checks what does not depend on where the messages come from.
-func (d *decoder) finish(s *Scenario, wrongProfile error) (*Scenario, error) {
+func (d *decoder) finish(name string, s *Scenario, wrongProfile error) (*Scenario, error) {
+	wrongDocument := d.fillOpenSLO(name, s)
 	d.fillClients(s)
 	d.fillFaults(s)
 	d.check(s)
-	if err := errors.Join(d.Err(), wrongProfile); err != nil {
+	if err := errors.Join(d.Err(), wrongProfile, wrongDocument); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -128,7 +129,9 @@ func (d *decoder) check(s *Scenario) {
 	d.checkFaultTimes(s)
 	d.checkFaultPlan(s)
 	d.checkFaultLimits(s)
-	d.Unique("objectives", "name", len(s.ObjectiveSpecs), func(i int) string { return s.ObjectiveSpecs[i].Name })
+	d.checkFaultRates(s)
+	d.checkObjectives(s)
+	d.checkObjectiveNames(s)
 }
 
 func (d *decoder) checkTopology(s *Scenario) {

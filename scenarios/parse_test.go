@@ -37,7 +37,7 @@ var badInputs = []struct {
 	{what: "an unknown field has a near name",
 		text: least + "workload:\n  sped: 2\n", first: `peak.yaml:4:3: workload: no field is called "sped"; did you mean speed? There are trace, trace_sha256, profile, messages_per_day, account_jobs_per_day, from, duration, end, speed, before, retries`},
 	{what: "an unknown field without a near name",
-		text: least + "colour: red\n", first: `peak.yaml:3:1: scenario: no field is called "colour"; there are name, hypothesis, seed, cluster, external, topology, population, workload, clients, faults, objectives, bounds`},
+		text: least + "colour: red\n", first: `peak.yaml:3:1: scenario: no field is called "colour"; there are name, hypothesis, seed, cluster, external, topology, population, workload, clients, faults, fault_rates, objectives, bounds`},
 	{what: "a key written twice",
 		text: least + "seed: 1\nseed: 2\n", first: `peak.yaml:4:1: mapping key "seed" already defined at [3:1]`},
 	{what: "a time without a unit",
@@ -193,6 +193,24 @@ var badInputs = []struct {
 		text: least, set: []string{"workload.sped=2"}, first: `--set workload.sped=2: workload: no field is called "sped"; did you mean speed? There are trace, trace_sha256, profile, messages_per_day, account_jobs_per_day, from, duration, end, speed, before, retries`},
 	{what: "predicted retries without the hours before",
 		text: least + "workload: {retries: predicted}\n", first: `peak.yaml:3:21: workload.retries: predicted wants workload.before to be day: what the hours before leave decides who is put off`},
+	{what: "a metric that is none",
+		text: least + "objectives: [{name: a, target: 99%, metric: bounced}]\n", first: `peak.yaml:3:45: objectives[0].metric: must be deferred or ungreylisted or misrouted or lost, or none, not "bounced"`},
+	{what: "an objective on a path that there is not",
+		text: least + "objectives: [{name: a, target: 99%, path: smtp}]\n", first: `peak.yaml:3:43: objectives[0].path: must be all or routing or greylist or preferences or accounts, not "smtp"`},
+	{what: "messages have no path",
+		text: least + "objectives: [{name: a, target: 99%, metric: lost, path: routing}]\n", first: `peak.yaml:3:57: objectives[0].path: must be left out beside metric, which counts messages`},
+	{what: "a slice without a target",
+		text: least + "objectives:\n  - {name: a, target: 99%, slice: 1s}\n", first: `peak.yaml:4:5: objectives[0]: has a slice and no slice_target; it must be a percentage such as 99%`},
+	{what: "a slice's target without a slice",
+		text: least + "objectives: [{name: a, target: 99%, slice_target: 99%}]\n", first: `peak.yaml:3:51: objectives[0].slice_target: wants slice, whose ops it is of`},
+	{what: "a slice shorter than outages are told apart",
+		text: least + "objectives: [{name: a, target: 99%, slice: 50ms, slice_target: 99%}]\n", first: `peak.yaml:3:44: objectives[0].slice: must be a time with its unit (h, m, s, ms or us) from 100ms to 1h, or none, not "50ms"`},
+	{what: "the rate of a fault that is not in the plan",
+		text: least + "faults: [{kind: kill, target: sql1, at: 1s}]\nfault_rates: {kil: 2}\n", first: `peak.yaml:4:15: fault_rates.kil: no fault of the plan is called "kil"; did you mean kill? There are kill sql1, kill`},
+	{what: "the rate of a fault without a plan",
+		text: least + "fault_rates: {kill: 2}\n", first: `peak.yaml:3:15: fault_rates.kill: there are no faults in the plan`},
+	{what: "a rate that is no number",
+		text: least + "faults: [{kind: kill, target: sql1, at: 1s}]\nfault_rates: {kill sql1: often}\n", first: `peak.yaml:4:26: fault_rates.kill sql1: must be a number from 0 to 100000, with at most three decimals, not "often"`},
 	{what: "an override past the end of a list",
 		text: least + "faults: [{kind: kill, target: sql1, at: 1s}]\n", set: []string{"faults[1].at=30s"}, first: `--set faults[1].at=30s: there is no faults[1] in the file, the last is faults[0]`},
 	{what: "an override of an entry that the file leaves to the default",
@@ -457,15 +475,41 @@ func TestTopologyCarriesLimitsAndParameters(t *testing.T) {
 	}
 }
 
+func TestFaultRates(t *testing.T) {
+	s := parse(t, least+`
+faults:
+  - {kind: kill, target: sql1, at: 1s}
+  - {kind: kill, target: "any:data", at: 1s}
+  - {kind: pause, target: sql1, at: 1s}
+fault_rates: {kill: 2, "kill any:data": 0.25}
+`)
+	if again := parse(t, string(s.YAML())); !reflect.DeepEqual(again.FaultRates, s.FaultRates) {
+		t.Errorf("written and read again: %v, want %v", again.FaultRates, s.FaultRates)
+	}
+	for entry, want := range []int64{2000, 250, -1} {
+		got := int64(-1)
+		if rate := s.faultRate(entry); rate != nil {
+			got = *rate
+		}
+		if got != want {
+			t.Errorf("fault %d is expected %d thousandths of a time, want %d", entry, got, want)
+		}
+	}
+}
+
 func TestObjectivesAreInTheUnitsOfResults(t *testing.T) {
 	s := parse(t, least+`
 objectives:
   - {name: answers, target: 99.9%}
   - {name: is quick, path: greylist, target: 99%, within: 500ms, degraded: good}
+  - {name: minutes, target: 99%, slice: 1m, slice_target: 99.5%, window: 7}
+  - {name: on time, metric: deferred, target: 99.9%}
 `)
 	want := []results.Objective{
-		{Name: "answers", Path: "", TargetPPM: 999_000, Degraded: "bad"},
-		{Name: "is quick", Path: "greylist", TargetPPM: 990_000, LatencyUS: 500_000, Degraded: "good"},
+		{Name: "answers", Path: "", TargetPPM: 999_000, Degraded: "bad", WindowDays: 30},
+		{Name: "is quick", Path: "greylist", TargetPPM: 990_000, LatencyUS: 500_000, Degraded: "good", WindowDays: 30},
+		{Name: "minutes", TargetPPM: 990_000, Degraded: "bad", SliceUS: 60_000_000, SliceTargetPPM: 995_000, WindowDays: 7},
+		{Name: "on time", Metric: results.MetricDeferred, TargetPPM: 999_000, Degraded: "bad", WindowDays: 30},
 	}
 	if got := s.Objectives(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -31,8 +31,9 @@ type Scenario struct {
 	External       External     // of no meaning without
 	Population     Population
 	Workload       Workload
-	Clients        []ClientSpec // samples name them by index; 1 to 64
-	Faults         []FaultSpec  // in the order in which they are injected, but for those that are drawn or follow another
+	Clients        []ClientSpec     // samples name them by index; 1 to 64
+	Faults         []FaultSpec      // in the order in which they are injected, but for those that are drawn or follow another
+	FaultRates     map[string]int64 // how often a kind, or "kind target", is expected in 30 days, in thousandths
 	ObjectiveSpecs []ObjectiveSpec
 	Bounds         Bounds
 
@@ -132,13 +133,18 @@ type ClientSpec struct {
 // AllPaths is the path of an objective that counts the ops of every path.
 const AllPaths = "all"
 
-// ObjectiveSpec is an objective as the file words it.
+// ObjectiveSpec is an objective as the file words it, or a document that words some.
 type ObjectiveSpec struct {
-	Name      string
-	Path      string        // one of reference.Paths, or AllPaths
-	TargetPPM int64         // required share of good ops in millionths, 1 to 1,000,000
-	Within    time.Duration // bound on the response time, 0 for none
-	Degraded  Degraded
+	OpenSLO        string // path of an OpenSLO document that takes the entry's place, as it was written; the other fields mean nothing then
+	Name           string
+	Metric         results.Metric // "" for ops, or what happens to messages
+	Path           string         // one of reference.Paths, or AllPaths
+	TargetPPM      int64          // required share of good ops in millionths, 1 to 1,000,000
+	Within         time.Duration  // bound on the response time, 0 for none
+	Degraded       Degraded
+	Slice          time.Duration // length of a slice of time, 0 to count ops or messages
+	SliceTargetPPM int64         // required share of good ops in a good slice
+	WindowDays     int           // over which the budget is meant
 }
 
 // Degraded is whether an objective counts a degraded op as good.
@@ -225,7 +231,11 @@ func (s *Scenario) Topology() (topology.Topology, error) {
 // Objectives returns the objectives in the form in which runs are judged.
 func (s *Scenario) Objectives() []results.Objective {
 	objectives := make([]results.Objective, 0, len(s.ObjectiveSpecs))
-	for _, o := range s.ObjectiveSpecs {
+	for i, o := range s.ObjectiveSpecs {
+		if o.OpenSLO != "" {
+			objectives = append(objectives, s.inputs.openSLO[i].objectives...)
+			continue
+		}
 		path := o.Path
 		if path == AllPaths {
 			path = ""
@@ -236,6 +246,7 @@ func (s *Scenario) Objectives() []results.Objective {
 			TargetPPM: o.TargetPPM,
 			LatencyUS: o.Within.Microseconds(),
 			Degraded:  string(o.Degraded),
+			Metric:    o.Metric, SliceUS: o.Slice.Microseconds(), SliceTargetPPM: o.SliceTargetPPM, WindowDays: int64(o.WindowDays),
 		})
 	}
 	return objectives
@@ -274,9 +285,9 @@ func defaults() *Scenario {
 			Retries:        RetriesClosed,
 			Before:         BeforeCorrespondents,
 		},
-		Faults: []FaultSpec{},
+		Faults: []FaultSpec{}, FaultRates: map[string]int64{},
 		ObjectiveSpecs: []ObjectiveSpec{{
-			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad,
+			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad, WindowDays: defaultWindowDays,
 		}},
 		Bounds: Bounds{
 			LagP999: 50 * time.Millisecond, SchedP999: 50 * time.Millisecond, GCPause: 50 * time.Millisecond,
@@ -296,7 +307,12 @@ func defaultClient() ClientSpec {
 	}
 }
 
-func defaultObjective() ObjectiveSpec { return ObjectiveSpec{Path: AllPaths, Degraded: DegradedBad} }
+func defaultObjective() ObjectiveSpec {
+	return ObjectiveSpec{Path: AllPaths, Degraded: DegradedBad, WindowDays: defaultWindowDays}
+}
+
+// defaultWindowDays is the window of the alerts in The Site Reliability Workbook.
+const defaultWindowDays = 30
 
 // defaultClients puts one client on each host that runs a SQL node.
 func defaultClients(sqlHosts []string) []ClientSpec {

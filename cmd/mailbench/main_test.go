@@ -39,6 +39,10 @@ faults:
 	if err := os.WriteFile(filepath.Join(taken, "manifest.json"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	damaged := t.TempDir()
+	if err := os.WriteFile(filepath.Join(damaged, "manifest.json"), []byte(`{"schema": "mailbench.manifest/v1"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// Nothing listens there: the discard port of this machine.
 	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
 	for _, row := range []struct {
@@ -96,6 +100,9 @@ faults:
 		{"no engine for a fault by hand", "chaos inject kill data2", 69, "", "no container engine answers"},
 		{"no engine to heal", "heal", 69, "", "no container engine answers"},
 		{"a run directory that is none", "report " + t.TempDir(), 65, "", "manifest.json"},
+		{"an address that cannot be listened at", "run smoke --listen 127.0.0.1:notaport --out " + filepath.Join(t.TempDir(), "run"), 64, "", "name another address"},
+		{"what is left of a recording never passes", "report " + damaged, 4, "samples.mbs is missing", ""},
+		{"the page of what is left", "report --format html " + damaged, 4, "<!doctype html>", ""},
 		{"a format that is none", "report --format pdf .", 64, "", "must be text, markdown"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {

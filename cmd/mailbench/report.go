@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
@@ -16,16 +19,24 @@ func newReport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "report RUN",
 		Short: "judge a recording anew and show what it says",
-		Long: `Judge a recording anew: run.json, latency.hlog and summary.md are rewritten from
-the recording alone, and the exit code is the verdict's. Of a series, every run
-is judged, and the gravest verdict counts.`,
+		Long: `Judge a recording anew: run.json and the files beside it are rewritten from the
+recording alone, and the exit code is the verdict's. Of a series, every run is
+judged, and the gravest verdict counts. Of a recording of which files are missing
+or damaged, what is left is judged: it is inconclusive, and never passes.`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			show, ok := map[string]func(*results.Run) error{
-				"text":     func(r *results.Run) error { return report.Text(c.OutOrStdout(), r, terminalWidth) },
-				"markdown": func(r *results.Run) error { return report.Markdown(c.OutOrStdout(), r) },
-				"svg":      func(r *results.Run) error { return report.SVG(c.OutOrStdout(), r) },
-				"json":     func(r *results.Run) error { return r.Write(c.OutOrStdout()) },
+			// What is more than the run itself was written beside the recording.
+			file := func(name string) func(string, *results.Run) error {
+				return func(dir string, _ *results.Run) error { return copyFile(c.OutOrStdout(), filepath.Join(dir, name)) }
+			}
+			show, ok := map[string]func(dir string, r *results.Run) error{
+				"text":        func(_ string, r *results.Run) error { return report.Text(c.OutOrStdout(), r, terminalWidth) },
+				"markdown":    func(_ string, r *results.Run) error { return report.Markdown(c.OutOrStdout(), r) },
+				"svg":         func(_ string, r *results.Run) error { return report.SVG(c.OutOrStdout(), r) },
+				"json":        func(_ string, r *results.Run) error { return r.Write(c.OutOrStdout()) },
+				"html":        file(report.HTMLFile),
+				"junit":       file(report.JUnitFile),
+				"openmetrics": file(report.MetricsFile),
 			}[format]
 			if !ok {
 				return usageError{errFormat(format)}
@@ -45,7 +56,7 @@ is judged, and the gravest verdict counts.`,
 				if err != nil {
 					return err
 				}
-				if err := show(run); err != nil {
+				if err := show(m.Dir, run); err != nil {
 					return err
 				}
 				verdicts = append(verdicts, run.Verdict)
@@ -53,14 +64,24 @@ is judged, and the gravest verdict counts.`,
 			return verdictOf(results.Gravest(verdicts...))
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "text, markdown, svg or json")
+	c.Flags().StringVar(&format, "format", "text", "what is printed: text, markdown, html, junit, openmetrics, svg or json")
 	return c
 }
 
 type errFormat string
 
 func (e errFormat) Error() string {
-	return "--format is " + string(e) + ", must be text, markdown, svg or json"
+	return "--format is " + string(e) + ", must be text, markdown, html, junit, openmetrics, svg or json"
+}
+
+func copyFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("show what was written: %w", err)
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
 }
 
 // verdictOf makes a command end with the verdict's exit code.

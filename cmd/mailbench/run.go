@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/metrics"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
 	"github.com/spf13/cobra"
@@ -75,6 +76,7 @@ func newRun() *cobra.Command {
 		flags               scenarioFlags
 		out, image, summary string
 		progress, known     string
+		listen              string
 		keep, commands      bool
 		repeat              int
 	)
@@ -115,6 +117,15 @@ is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
 				AllowCommands: commands, Confirmed: known,
 			}
+			if listen != "" {
+				live, err := metrics.Listen(c.Context(), listen)
+				if err != nil {
+					return usageError{err}
+				}
+				defer live.Close() // what was served was served
+				conductor.Live = live
+				fmt.Fprintf(stderr, "run: metrics at http://%s/metrics\n", live.Addr())
+			}
 			var verdicts []results.Verdict
 			show := func(dir string, run *results.Run) error {
 				verdicts = append(verdicts, run.Verdict)
@@ -150,6 +161,7 @@ is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 	onlyTyped(c, "allow-commands")
 	c.Flags().IntVar(&repeat, "repeat", 1, "perform it so many times, as a series of runs")
 	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
+	c.Flags().StringVar(&listen, "listen", "", "show metrics for Prometheus at this address while the load runs, such as 127.0.0.1:9464")
 	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
 	return c
 }

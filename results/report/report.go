@@ -1,4 +1,5 @@
-// Package report draws what results judged: for a terminal, and as Markdown.
+// Package report draws what results judged: for a terminal, as Markdown, as JUnit
+// XML, and as a page.
 package report
 
 import (
@@ -8,22 +9,32 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/metrics"
 )
 
 // Names of the files that Write makes.
 const (
 	RunFile     = "run.json"
+	BudgetFile  = "budget.json"
 	HlogFile    = "latency.hlog"
 	SummaryFile = "summary.md"
+	JUnitFile   = "junit.xml"
+	MetricsFile = "openmetrics.txt"
+	HTMLFile    = "report.html"
 )
+
+// PercentilesFile is the name of the file with a path's percentiles.
+func PercentilesFile(p reference.Path) string { return p.String() + ".hgrm" }
 
 // UnreadableError says that a directory holds no recording, or one that was
 // altered.
@@ -39,31 +50,65 @@ func (e *UnreadableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// Write judges the recording in dir and writes run.json, latency.hlog and
-// summary.md beside it, in place of older ones. The same recording makes the
-// same bytes. What cannot be read is an *UnreadableError.
+// output is a file that Write makes.
+type output struct {
+	name  string
+	write func(io.Writer) error
+}
+
+// Write judges the recording in dir and writes run.json and the other outputs
+// beside it, in place of older ones. The same recording makes the same bytes. A
+// recording of which files are missing, cut short or altered is judged as far as
+// it can be read, and inconclusive. One without a manifest that this program
+// knows is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
-	r, err := results.Open(dir)
+	r, err := results.Salvage(dir)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	run, err := results.Judge(r)
+	run, budget, err := results.JudgeBudget(r)
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	for _, f := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
+	course, err := results.ReadCourse(r, run)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	counted, err := metrics.Of(r, run)
+	if err != nil {
+		return nil, &UnreadableError{dir, err}
+	}
+	outputs := []output{
 		{RunFile, run.Write},
+		{BudgetFile, budget.Write},
 		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
-	} {
-		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
+		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
+		{MetricsFile, counted.Write},
+		{HTMLFile, func(w io.Writer) error { return HTML(w, r.Manifest(), run, course) }},
+	}
+	for _, p := range reference.Paths {
+		if asked := course.Response[p]; asked != nil {
+			outputs = append(outputs, output{PercentilesFile(p), func(w io.Writer) error { return percentiles(w, asked) }})
+		}
+	}
+	for _, o := range outputs {
+		if err := replace(filepath.Join(dir, o.name), o.write); err != nil {
 			return nil, fmt.Errorf("report: %w", err)
 		}
 	}
 	return run, nil
+}
+
+// percentiles writes what HdrHistogram's plotter reads, in milliseconds (Java
+// HdrHistogram, AbstractHistogram.outputPercentileDistribution).
+func percentiles(w io.Writer, p *results.PathPercentiles) error {
+	h, err := p.HDR()
+	if err != nil {
+		return err
+	}
+	_, err = h.PercentilesPrint(w, 5, 1000)
+	return err
 }
 
 // Member is a run directory to be judged.
@@ -220,11 +265,23 @@ func sections(run *results.Run) []section {
 		s = append(s, section{title: "Why the run is inconclusive", notes: run.Reasons})
 	}
 	s = append(s, operations(run), responses(run))
+	if run.Mail.Mail != (results.Mail{}) {
+		s = append(s, mail(run))
+	}
 	if len(run.Faults) > 0 {
-		s = append(s, faults(run))
+		s = append(s, faults(run), spans(run))
+	}
+	if a := anatomy(run); a.table != nil {
+		s = append(s, a)
+	}
+	if len(run.Repeated) > 0 {
+		s = append(s, repeated(run))
 	}
 	if len(run.Objectives) > 0 {
-		s = append(s, objectives(run))
+		s = append(s, objectives(run), alerts(run))
+		if p := projections(run); p.table != nil {
+			s = append(s, p)
+		}
 	}
 	if len(run.Errors) > 0 {
 		s = append(s, errorCounts(run))
@@ -284,6 +341,109 @@ func faults(run *results.Run) section {
 	}}
 }
 
+// spans tells, of each fault, what the ops of each path and the attempts at each
+// node met. What was good all the time is left out.
+func spans(run *results.Run) section {
+	t := &table{left: 2, head: []string{"fault", "met by", "full", "partial", "brown-out", "good", "unmeasured", "objectives"}}
+	for _, f := range run.Faults {
+		name := strings.TrimSuffix(f.ID, "-"+f.Target)
+		add := func(by string, o results.OutageSpans, met string) {
+			if o.FullOutage == nil || *o.FullOutage+*o.PartialOutage+*o.BrownOut == 0 {
+				return
+			}
+			t.add(name, by, outage(o.FullOutage), outage(o.PartialOutage), outage(o.BrownOut), outage(o.Good), outage(o.Unmeasured), met)
+			name = ""
+		}
+		for _, path := range reference.Paths {
+			p, asked := f.Paths[path.String()]
+			if !asked {
+				continue
+			}
+			add(path.String(), p.OutageSpans, microsOr(f.Spans.Objective))
+			for _, node := range slices.Sorted(maps.Keys(p.Nodes)) {
+				add("  at "+node, p.Nodes[node], "")
+			}
+		}
+	}
+	if len(t.rows) == 0 {
+		return section{title: "Outage spans", notes: []string{"No op was bad or slow in the window of any fault."}}
+	}
+	return section{title: "Outage spans", table: t, notes: []string{
+		"Of the window from injection to redundancy, in slices of 100 ms: no op good; good and bad ones; all good, some slow; " +
+			"all good; no ops. At a node: of the attempts sent to it. Objectives: how long after the injection all were met again.",
+	}}
+}
+
+// anatomyFaults and anatomyLines bound what a summary shows of the faults'
+// anatomy; run.json has the rest.
+const (
+	anatomyFaults = 5
+	anatomyLines  = 20
+	anatomyShort  = 100_000 // µs
+)
+
+// anatomy lays the cluster's phases beside what the clients felt, of the first
+// faults: the steps of the harness, and the longest of what took its time.
+func anatomy(run *results.Run) section {
+	t := &table{left: 3, head: []string{"fault", "who", "what", "from", "took"}}
+	shown := 0
+	for _, f := range run.Faults {
+		var lengths []int64
+		for _, p := range f.Anatomy {
+			if p.TookUS != nil {
+				lengths = append(lengths, *p.TookUS)
+			}
+		}
+		slices.SortFunc(lengths, func(a, b int64) int { return cmp.Compare(b, a) })
+		least := int64(anatomyShort)
+		if len(lengths) > anatomyLines {
+			least = max(least, lengths[anatomyLines-1])
+		}
+		if shown == anatomyFaults || len(lengths) == 0 || lengths[0] < least {
+			continue
+		}
+		shown++
+		name := strings.TrimSuffix(f.ID, "-"+f.Target)
+		for _, p := range f.Anatomy {
+			if p.TookUS == nil && p.Who != "harness" || p.TookUS != nil && *p.TookUS < least {
+				continue
+			}
+			t.add(name, p.Who, strings.TrimSpace(p.Node+" "+p.What), micros(p.FromUS), microsOr(p.TookUS))
+			name = ""
+		}
+	}
+	if len(t.rows) == 0 {
+		return section{}
+	}
+	return section{title: "Anatomy of the faults", table: t, notes: []string{
+		"From: since the injection. The longest phases of the first faults; run.json has them all.",
+	}}
+}
+
+// repeated tells how faults came out that were made more than once.
+func repeated(run *results.Run) section {
+	t := &table{left: 2, head: []string{"fault", "span", "times", "median", "at most", "p95", "max", "within max"}}
+	for _, f := range run.Repeated {
+		name := f.Kind
+		for _, row := range []struct {
+			span string
+			s    *results.Spread
+		}{
+			{"effect", f.Detect}, {"outage", f.Longest}, {"brown-out", f.BrownOut}, {"objectives", f.Objective}, {"redundant", f.Redundant},
+		} {
+			if row.s == nil {
+				continue
+			}
+			t.add(name, row.span, count(row.s.N), outage(&row.s.Median), microsOr(row.s.MedianUpper), outage(&row.s.P95), outage(&row.s.Max),
+				fmt.Sprintf("%d.%d %%", row.s.WithinMax/10, row.s.WithinMax%10))
+			name = ""
+		}
+	}
+	return section{title: "Repeated faults", table: t, notes: []string{
+		"At most: upper bound of the median; within max: least share of all such faults that stay within the maximum; both with 95 % confidence.",
+	}}
+}
+
 // outage writes an outage in slices of 100 ms, of which there may be none.
 func outage(us *int64) string {
 	if us != nil && *us == 0 {
@@ -316,6 +476,77 @@ func objectives(run *results.Run) section {
 	return section{title: "Objectives", table: t}
 }
 
+// mail tells what the database did to messages, and which fault it was.
+func mail(run *results.Run) section {
+	t := &table{left: 1, head: []string{"messages", "deferred", "ungreylisted", "misrouted", "lost at most"}}
+	row := func(name string, m results.Mail) {
+		if m != (results.Mail{}) {
+			t.add(name, count(m.Deferred), count(m.Ungreylisted), count(m.Misrouted), count(m.LostAtMost))
+		}
+	}
+	row("of "+count(run.Mail.Messages), run.Mail.Mail)
+	for _, f := range run.Faults {
+		row(f.ID, f.Mail)
+	}
+	row("no fault", run.Background.Mail)
+	return section{title: "Mail", table: t, notes: []string{
+		"For a database reason, each message once in a column. Lost at most: put off, and not seen again by the end of the run.",
+	}}
+}
+
+// alerts tells which alerts on burn rates would have fired, the first few.
+func alerts(run *results.Run) section {
+	const most = 10
+	s := section{title: "Burn-rate alerts"}
+	fired := 0
+	for _, o := range run.Objectives {
+		for _, a := range o.Alerts {
+			for _, f := range a.Fired {
+				if fired++; fired > most {
+					continue
+				}
+				after := "at " + micros(f.AtUS)
+				if f.AfterUS != nil {
+					after = micros(*f.AfterUS) + " after " + f.Fault
+				}
+				s.notes = append(s.notes, fmt.Sprintf("%s: a %s for a %s (%s and %s over %s times the rate), %s, for %s.",
+					o.Name, a.Severity, a.Name, micros(a.LongS*1_000_000), micros(a.ShortS*1_000_000), tenth(&a.BurnRate), after, micros(f.ResetUS-f.AtUS)))
+			}
+		}
+	}
+	switch {
+	case fired == 0:
+		s.notes = []string{"None would have fired."}
+	case fired > most:
+		s.notes = append(s.notes, fmt.Sprintf("And %s more.", count(int64(fired-most))))
+	}
+	return s
+}
+
+// projections tells what the budgets of a day and of 30 would be spent on.
+func projections(run *results.Run) section {
+	t := &table{left: 2, head: []string{"objective", "dearest fault", "of a day's", "in 30 d", "of a day", "of 30 days"}}
+	for _, o := range run.Objectives {
+		if o.Projection == nil {
+			continue
+		}
+		name, cost, rate := "", (*results.Decimal)(nil), none
+		for _, f := range o.Projection.Faults {
+			if f.DayBudget != nil && (cost == nil || *f.DayBudget > *cost) {
+				name, cost, rate = f.Fault, f.DayBudget, tenth(&f.PerThirtyDays)
+			}
+		}
+		t.add(o.Name, name, percent(cost), rate, percent(o.Projection.Day.BudgetSpent), percent(o.Projection.ThirtyDays.BudgetSpent))
+	}
+	if len(t.rows) == 0 {
+		return section{}
+	}
+	return section{title: "Budgets of a day and of 30", table: t, notes: []string{
+		"Of a day's: share of a day's error budget that one such fault takes; in 30 d: how often it is expected. " +
+			"Of a day, of 30 days: budget spent with all faults as often as expected, and the background of this run.",
+	}}
+}
+
 func errorCounts(run *results.Run) section {
 	number := func(n uint16) string {
 		if n == 0 {
@@ -340,7 +571,15 @@ func rest(run *results.Run) section {
 		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
 			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
 	}
-	notes := []string{ledger}
+	notes := append([]string{ledger}, remarks(run)...)
+	return section{title: "Run", notes: append(notes,
+		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
+	)}
+}
+
+// remarks are about the load and its generator.
+func remarks(run *results.Run) []string {
+	var notes []string
 	wrong := int64(0)
 	for _, p := range run.Paths {
 		wrong += p.Wrong
@@ -365,10 +604,7 @@ func rest(run *results.Run) section {
 	if run.Speed > 1 {
 		notes = append(notes, fmt.Sprintf("The mail system's time ran %s times faster than the clock; faults, time-outs and latencies kept to the clock, so that a second of outage met %[1]s seconds of mail.", count(int64(run.Speed))))
 	}
-	notes = append(notes, generator(run.Generator)...)
-	return section{title: "Run", notes: append(notes,
-		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
-	)}
+	return append(notes, generator(run.Generator)...)
 }
 
 // generator says in one or two notes how far the generator was from an ideal one.

@@ -54,7 +54,7 @@ func TestGolden(t *testing.T) {
 	for name, run := range map[string]*results.Run{
 		"two-kills": judged(t, "two-kills"), "empty": judged(t, "empty"), "large": large(t),
 	} {
-		var text, markdown bytes.Buffer
+		var text, markdown, junit bytes.Buffer
 		if err := Text(&text, run, 80); err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +66,10 @@ func TestGolden(t *testing.T) {
 				t.Errorf("%s: %d columns: %s", name, n, line)
 			}
 		}
+		if err := JUnit(&junit, run); err != nil {
+			t.Fatal(err)
+		}
+		golden.AssertBytes(t, junit.Bytes(), name+".junit.xml")
 		golden.AssertBytes(t, text.Bytes(), name+".txt")
 		golden.AssertBytes(t, markdown.Bytes(), name+".md")
 		golden.AssertBytes(t, drawn(t, run), name+".svg")
@@ -177,26 +181,59 @@ func record(t *testing.T, dir string) {
 func TestWriteMakesTheSameBytesAgain(t *testing.T) {
 	dir := t.TempDir()
 	record(t, dir)
-	read := func() (all [3]string) {
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.CopyFS(elsewhere, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{RunFile, BudgetFile, HlogFile, SummaryFile, JUnitFile, MetricsFile, HTMLFile, "routing.hgrm"}
+	read := func(dir string) (all [8]string) {
 		run, err := Write(dir)
 		if err != nil || run.Verdict != results.Pass {
 			t.Fatalf("%+v, %v", run, err)
 		}
-		for i, name := range []string{RunFile, HlogFile, SummaryFile} {
+		for i, name := range names {
 			b, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil || len(b) == 0 {
 				t.Fatalf("%s has %d bytes, %v", name, len(b), err)
+			}
+			if bytes.Contains(b, []byte(os.TempDir())) {
+				t.Errorf("%s holds a path of this machine", name)
 			}
 			all[i] = string(b)
 		}
 		return all
 	}
-	if first, second := read(), read(); first != second {
-		t.Error("the second report is another")
+	first := read(dir)
+	for sentence, again := range map[string][8]string{"the second report": read(dir), "the report in another directory": read(elsewhere)} {
+		for i, name := range names {
+			if first[i] != again[i] {
+				t.Errorf("%s has another %s", sentence, name)
+			}
+		}
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 6+3 {
+	if err != nil || len(entries) != 6+len(names) {
 		t.Errorf("directory holds %v, %v", entries, err)
+	}
+}
+
+func TestWriteMakesDoWithWhatIsThere(t *testing.T) {
+	for _, name := range []string{results.SamplesFile, results.EventsFile, results.CountersFile, results.LedgerFile} {
+		dir := t.TempDir()
+		record(t, dir)
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		run, err := Write(dir)
+		if err != nil || run.Verdict != results.Inconclusive || !slices.Contains(run.Reasons, name+" is missing") {
+			t.Errorf("without %s: %+v, %v", name, run, err)
+			continue
+		}
+		for _, name := range []string{RunFile, HlogFile, SummaryFile, JUnitFile, MetricsFile, HTMLFile} {
+			if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || len(b) == 0 {
+				t.Errorf("%s has %d bytes, %v", name, len(b), err)
+			}
+		}
 	}
 }
 

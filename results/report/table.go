@@ -2,6 +2,8 @@ package report
 
 import (
 	"fmt"
+	"html"
+	"html/template"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -10,9 +12,10 @@ import (
 // table is a heading and rows of cells. The first left columns are aligned to
 // the left, the others, which hold numbers, to the right.
 type table struct {
-	left int
-	head []string
-	rows [][]string
+	left   int
+	head   []string
+	rows   [][]string
+	places []int64 // of rows on the chart that a page draws of them, in millionths of its width
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
@@ -88,6 +91,41 @@ func (t *table) markdown(w io.Writer) {
 		}
 		line(cells)
 	}
+}
+
+// html draws the table for a page. A row's place is for the script that shows the
+// values under a cursor.
+func (t *table) html() template.HTML {
+	var b strings.Builder
+	b.WriteString("<table><thead><tr>")
+	for i, cell := range t.head {
+		fmt.Fprintf(&b, `<th scope="col"%s>%s</th>`, t.align(i), html.EscapeString(cell))
+	}
+	b.WriteString("</tr></thead><tbody>")
+	for r, row := range t.rows {
+		b.WriteString("<tr")
+		if t.places != nil {
+			fmt.Fprintf(&b, ` data-x="%d"`, t.places[r])
+		}
+		b.WriteString(">")
+		for i, cell := range row {
+			if i == 0 {
+				fmt.Fprintf(&b, `<th scope="row">%s</th>`, html.EscapeString(cell))
+				continue
+			}
+			fmt.Fprintf(&b, "<td%s>%s</td>", t.align(i), html.EscapeString(cell))
+		}
+		b.WriteString("</tr>")
+	}
+	b.WriteString("</tbody></table>")
+	return template.HTML(b.String())
+}
+
+func (t *table) align(column int) string {
+	if column < t.left {
+		return ` class="l"`
+	}
+	return ""
 }
 
 // escape keeps text from being read as Markdown or HTML.
