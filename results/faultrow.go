@@ -50,6 +50,7 @@ func (r *FaultRow) Good() bool { return r.Refused == "" && r.Failed == "" && r.R
 func FaultRows(run *Run, m Manifest, label func(id string) string) []FaultRow {
 	var rows []FaultRow
 	for _, f := range run.Faults {
+		f = brief(f)
 		name := label(f.ID)
 		if name == "" || run.MeasuredToUS == nil || f.InjectedAtUS != nil && *f.InjectedAtUS >= *run.MeasuredToUS {
 			continue
@@ -77,6 +78,18 @@ func FaultRows(run *Run, m Manifest, label func(id string) string) []FaultRow {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// brief is what a table needs of a fault; the rest stays in run.json.
+func brief(f FaultResult) FaultResult {
+	f.Anatomy, f.ToObjective = nil, nil
+	paths := map[string]FaultPath{}
+	for name, p := range f.Paths {
+		p.Nodes = nil
+		paths[name] = p
+	}
+	f.Paths = paths
+	return f
 }
 
 // ReadFaultRows reads the rows of a file; none if there is no such file. Errors

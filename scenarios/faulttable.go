@@ -359,7 +359,7 @@ func WriteFaultTable(w io.Writer, rows []results.FaultRow) error {
 			n += fmt.Sprintf(" (%d disturbed)", f.Disturbed)
 		}
 		if len(f.Failed) > 0 {
-			n += fmt.Sprintf(", and %d that %s", len(f.Failed), strings.Join(distinct(f.Failed), "; "))
+			n += fmt.Sprintf("; not counted: %d, as it %s", len(f.Failed), strings.Join(distinct(f.Failed), "; or "))
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s | %s | %s |\n", f.Fault, n,
 			secondsSpread(f.DetectCluster), secondsSpread(f.DetectClients), secondsSpread(f.Outage), secondsSpread(f.Partial),
