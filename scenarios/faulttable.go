@@ -393,7 +393,11 @@ func secondsSpread(s *results.Spread) string {
 	one := func(us int64) string {
 		seconds := float64(us) / 1e6
 		decimals := 3 - int(max(1, math.Ceil(math.Log10(max(seconds, 0.001)))))
-		return fmt.Sprintf("%.*f", max(0, decimals), seconds)
+		text := fmt.Sprintf("%.*f", max(0, decimals), seconds)
+		if strings.Trim(text, "-0.") == "" {
+			text = strings.TrimPrefix(text, "-") // it is rounded to zero
+		}
+		return text
 	}
 	return fmt.Sprintf("%s / %s / %s s", one(s.Median), one(s.P95), one(s.Max))
 }

@@ -129,6 +129,23 @@ func TestFaultTableFillsARun(t *testing.T) {
 	}
 }
 
+func TestSpreadsInATable(t *testing.T) {
+	for _, row := range []struct {
+		what   string
+		spread *results.Spread
+		want   string
+	}{
+		{"nothing is known", nil, ""},
+		{"nothing happened", &results.Spread{N: 5}, "none"},
+		{"three digits", &results.Spread{N: 5, Median: 123_456, P95: 9_876_543, Max: 84_240_000}, "0.12 / 9.88 / 84.2 s"},
+		{"what is rounded to zero has no sign", &results.Spread{N: 5, Median: -300, P95: 0, Max: 20_000}, "0.00 / 0.00 / 0.02 s"},
+	} {
+		if got := secondsSpread(row.spread); got != row.want {
+			t.Errorf("%s: got %q, want %q", row.what, got, row.want)
+		}
+	}
+}
+
 // TestFaultTableInDocs holds the table in docs/faults.md to the rows that are
 // committed, and the scenarios that they are of to what Parse accepts.
 func TestFaultTableInDocs(t *testing.T) {
