@@ -167,7 +167,6 @@ type FaultSummary struct {
 
 	DetectCluster, DetectClients, Outage, Partial, Redundant *Spread
 	BadOps                                                   *Spread
-	Ops, Bad                                                 int64
 	Errors                                                   []ErrorCount
 	Routing                                                  FailOver
 }
@@ -238,24 +237,17 @@ func summarizeFault(rows []FaultRow) FaultSummary {
 		f := row.Result
 		put(&cluster, f.Spans.DetectCluster)
 		put(&clients, f.Spans.DetectClients)
-		longest, some := worstPath(f)
-		put(&outage, longest)
-		put(&partial, some)
+		put(&outage, f.Worst(func(o OutageSpans) *int64 { return o.Longest }))
+		put(&partial, f.Worst(func(o OutageSpans) *int64 { return o.PartialOutage }))
 		put(&redundant, f.Spans.Redundant)
 		bad = append(bad, f.BadOps)
-		s.Bad += f.BadOps
-		for name, p := range f.Paths {
-			s.Ops += p.Ops
-			if name != "routing" {
-				continue
-			}
-			s.Routing.Ops += p.Ops
-			s.Routing.Bad += p.BadOps
-			s.Routing.FailedOver += p.FailedOver
-			if p.FailedOverUS != nil && row.Calm != nil {
-				extra = append(extra, p.FailedOverUS.P50-row.Calm.P50)
-				s.Routing.Longest = max(s.Routing.Longest, p.FailedOverUS.Max)
-			}
+		routing := f.Paths["routing"]
+		s.Routing.Ops += routing.Ops
+		s.Routing.Bad += routing.BadOps
+		s.Routing.FailedOver += routing.FailedOver
+		if routing.FailedOverUS != nil && row.Calm != nil {
+			extra = append(extra, routing.FailedOverUS.P50-row.Calm.P50)
+			s.Routing.Longest = max(s.Routing.Longest, routing.FailedOverUS.Max)
 		}
 		for _, e := range f.Errors {
 			n := e.Attempts
@@ -274,21 +266,4 @@ func summarizeFault(rows []FaultRow) FaultSummary {
 	}
 	sortErrors(s.Errors)
 	return s
-}
-
-// worstPath returns the outage of the path that suffered longest: a path that
-// goes on does not help the mail that waits for another.
-func worstPath(f *FaultResult) (longest, partial *int64) {
-	return worstOf(f, func(o OutageSpans) *int64 { return o.Longest }),
-		worstOf(f, func(o OutageSpans) *int64 { return o.PartialOutage })
-}
-
-// worstOf returns the longest span of any path; nil if there are none.
-func worstOf(f *FaultResult, span func(OutageSpans) *int64) (worst *int64) {
-	for _, p := range f.Paths {
-		if us := span(p.OutageSpans); us != nil && (worst == nil || *us > *worst) {
-			worst = us
-		}
-	}
-	return worst
 }

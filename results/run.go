@@ -144,6 +144,18 @@ type FaultResult struct {
 	Charge
 }
 
+// Worst returns the longest of a span over all paths, nil if there are none: a path
+// that goes on does not help the mail that waits for another. A path that was not
+// asked at all because the one before it gave no answer does not show here.
+func (f *FaultResult) Worst(span func(OutageSpans) *int64) (worst *int64) {
+	for _, p := range f.Paths {
+		if us := span(p.OutageSpans); us != nil && (worst == nil || *us > *worst) {
+			worst = us
+		}
+	}
+	return worst
+}
+
 // FaultPath is what a fault did to the ops of a path: the outage of those that
 // were intended in its window, and counts of all that it is charged with.
 type FaultPath struct {

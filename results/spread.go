@@ -166,7 +166,7 @@ func repeatedFault(group []*FaultResult) RepeatedFault {
 		return SpreadOf(values)
 	}
 	path := func(span func(OutageSpans) *int64) *Spread {
-		return spread(func(f *FaultResult) *int64 { return worstOf(f, span) })
+		return spread(func(f *FaultResult) *int64 { return f.Worst(span) })
 	}
 	r.Detect = spread(func(f *FaultResult) *int64 { return f.Spans.Detect })
 	r.Longest = path(func(o OutageSpans) *int64 { return o.Longest })

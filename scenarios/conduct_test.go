@@ -193,6 +193,23 @@ func recoverAt(t *testing.T, r *results.Reader, fault string) time.Duration {
 	return 0
 }
 
+// killAt starts a harness and kills it when a text appears in its progress.
+func killAt(t *testing.T, harness *exec.Cmd, text string) {
+	t.Helper()
+	stderr, err := harness.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.Start(); err != nil {
+		t.Fatal(err)
+	}
+	progress := &until{text: text, cancel: func() { _ = harness.Process.Kill() }}
+	_, _ = io.Copy(progress, stderr) // ends when the process does
+	if err := harness.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the harness ended by itself: %v\n%s", err, &progress.all)
+	}
+}
+
 // until ends a context when a text appears in what is written to it.
 type until struct {
 	text   string
@@ -269,18 +286,7 @@ func TestHealAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness := exec.Command(binary, "run", scenario, "--set", "population.accounts=1000", "--out", filepath.Join(dir, "run"))
-	stderr, err := harness.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := harness.Start(); err != nil {
-		t.Fatal(err)
-	}
-	progress := &until{text: "f1-kill-data2 effective", cancel: func() { _ = harness.Process.Kill() }}
-	_, _ = io.Copy(progress, stderr) // ends when the process does
-	if err := harness.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Fatalf("the harness ended by itself: %v\n%s", err, &progress.all)
-	}
+	killAt(t, harness, "f1-kill-data2 effective")
 
 	var said []string
 	say := func(line string) { said = append(said, line) }

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -276,18 +275,7 @@ faults:
 		t.Fatalf("%v\n%s", err, out)
 	}
 	harness := exec.Command(binary, "run", path, "--allow-commands", "--i-know-this-cluster", "mail-staging", "--out", filepath.Join(folder, "killed"), "--set", "faults[0].hold=30s")
-	stderr, err := harness.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := harness.Start(); err != nil {
-		t.Fatal(err)
-	}
-	watch := &until{text: "f1-stop-data2 effective", cancel: func() { _ = harness.Process.Kill() }}
-	_, _ = io.Copy(watch, stderr) // ends when the process does
-	if err := harness.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Fatalf("the harness ended by itself: %v\n%s", err, &watch.all)
-	}
+	killAt(t, harness, "f1-stop-data2 effective")
 	if _, _, err := run("second", "mail-staging", load()); err == nil || !strings.Contains(err.Error(), "it is not whole") {
 		t.Errorf("a run on what another one has left: %v", err)
 	}

@@ -129,6 +129,28 @@ func TestFaultTableFillsARun(t *testing.T) {
 	}
 }
 
+func TestRowsMadeAnewTakeThePlaceOfTheOld(t *testing.T) {
+	row := func(run, fault string) results.FaultRow { return results.FaultRow{RunID: run, Fault: fault} }
+	before := []results.FaultRow{row("a", "1"), row("b", "1"), row("b", "2"), row("c", "1")}
+	for _, c := range []struct {
+		what string
+		made []results.FaultRow
+		want string
+	}{
+		{"none were made: the old ones stay", nil, "a1 b1 b2 c1"},
+		{"where those of their run stood", []results.FaultRow{row("b", "3"), row("b", "4"), row("b", "5")}, "a1 b3 b4 b5 c1"},
+		{"of a run without rows: at the end", []results.FaultRow{row("d", "1")}, "a1 b1 b2 c1 d1"},
+	} {
+		var got []string
+		for _, r := range replaceRows(slices.Clone(before), c.made) {
+			got = append(got, r.RunID+r.Fault)
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%s: got %s, want %s", c.what, text, c.want)
+		}
+	}
+}
+
 func TestSpreadsInATable(t *testing.T) {
 	for _, row := range []struct {
 		what   string

@@ -37,9 +37,10 @@ are the table's own.`,
 		Example: "  mailbench chaos table ./mine.yaml\n  mailbench chaos table scenarios/faulttable/*.yaml --rows results/faults/table.jsonl",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkProgress(progress); err != nil {
+				return err
+			}
 			switch {
-			case progress != "auto" && progress != "plain" && progress != "none":
-				return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
 			case longest < 3*time.Minute || longest > 24*time.Hour:
 				return usageError{fmt.Errorf("--longest is %s, must be 3m to 24h", longest)}
 			case failures < 1 || failures > 1000:

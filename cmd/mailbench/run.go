@@ -71,6 +71,16 @@ func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scen
 	return file.Scenario(overrides...)
 }
 
+// checkProgress refuses a --progress that is none.
+func checkProgress(progress string) error {
+	switch progress {
+	case "auto", "plain", "none":
+		return nil
+	default:
+		return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
+	}
+}
+
 func newRun() *cobra.Command {
 	var (
 		flags               scenarioFlags
@@ -95,9 +105,10 @@ is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 				return err
 			}
 			defer plan.Close() // only read
+			if err := checkProgress(progress); err != nil {
+				return err
+			}
 			switch {
-			case progress != "auto" && progress != "plain" && progress != "none":
-				return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
 			case repeat < 1 || repeat > 1000:
 				return usageError{fmt.Errorf("--repeat is %d, must be 1 to 1000", repeat)}
 			case plan.External() && image != os.Getenv("MAILBENCH_IMAGE"):

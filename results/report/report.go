@@ -452,16 +452,9 @@ func outage(us *int64) string {
 	return microsOr(us)
 }
 
-// worst returns the longest full outage of any path: a path that goes on does
-// not help the mail that waits for another. A path that was not asked at all
-// because the one before it gave no answer does not show here.
-func worst(f results.FaultResult) (full *int64) {
-	for _, p := range f.Paths {
-		if full == nil || p.FullOutage != nil && *p.FullOutage > *full {
-			full = p.FullOutage
-		}
-	}
-	return full
+// worst returns the longest full outage of any path.
+func worst(f results.FaultResult) *int64 {
+	return f.Worst(func(o results.OutageSpans) *int64 { return o.FullOutage })
 }
 
 func objectives(run *results.Run) section {
