@@ -388,7 +388,7 @@ func nodeCourses(r *Reader, from, end time.Duration) ([]NodeCourse, error) {
 		for name := range strings.SplitSeq(e.Node, ",") {
 			if i, known := index[name]; known {
 				now := courses[i].Spans[len(courses[i].Spans)-1].State
-				courses[i].set(nextState(e.Name, top.Nodes[i].Role, now), min(max(e.At, from), end).Microseconds())
+				courses[i].set(now.After(e.Name, top.Nodes[i].Role), min(max(e.At, from), end).Microseconds())
 			}
 		}
 	}
@@ -410,9 +410,10 @@ func (n *NodeCourse) set(state NodeState, at int64) {
 	}
 }
 
-// nextState is what an event about a node makes of its state. NDB tells of a
-// connection to a data node before that has started, and several times.
-func nextState(event string, role topology.Role, now NodeState) NodeState {
+// After is what an event about a node makes of its state: NDB's name of the event,
+// or the step of a fault on the node. NDB tells of a connection to a data node
+// before that has started, and several times.
+func (now NodeState) After(event string, role topology.Role) NodeState {
 	switch event {
 	case "MissedHeartbeat":
 		if now == NodeUp {

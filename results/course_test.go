@@ -203,7 +203,7 @@ func TestNodeStates(t *testing.T) {
 		{"a fault that is taken back in time ends the silence", chaos.StepRecovered, topology.Data, NodeSilent, NodeUp},
 		{"a checkpoint says nothing of a node", "LocalCheckpointStarted", topology.Data, NodeUp, NodeUp},
 	} {
-		if got := nextState(row.event, row.role, row.now); got != row.want {
+		if got := row.now.After(row.event, row.role); got != row.want {
 			t.Errorf("%s: got %s, want %s", row.sentence, got, row.want)
 		}
 	}

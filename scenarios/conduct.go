@@ -52,9 +52,8 @@ type Conductor struct {
 	Image    string    // image that a person named, "" to find one
 	Keep     bool      // leave the cluster running
 	Version  string    // mailbench's own
-	Progress io.Writer // takes progress lines
-	Terminal bool      // Progress is a terminal
-	Quiet    bool      // no lines while tables are loaded and the load runs
+	Progress io.Writer // takes progress, which looks like Look
+	Look
 
 	Confirmed     string // the external cluster that a person knows
 	AllowCommands bool   // a person has allowed the programs that the scenario names
@@ -63,6 +62,7 @@ type Conductor struct {
 
 	stage   string           // what the run is about, for an interruption
 	counted *metrics.Metrics // of the run, if Live shows them
+	screen  *screen          // that Progress is while the live view may be drawn
 }
 
 // InterruptedError says that a run was ended before its time. The run
@@ -106,6 +106,7 @@ func (c *Conductor) say(format string, args ...any) {
 // drains, heals, and judges what was recorded; the error is then an
 // *InterruptedError. A run without a recording is nil.
 func (c *Conductor) Run(ctx context.Context, p *Plan) (*results.Run, error) {
+	defer c.takeScreen(ctx)()
 	run, err := c.run(ctx, p)
 	if err != nil && ctx.Err() != nil && !errors.Is(err, chaos.ErrUnhealed) {
 		err = &InterruptedError{c.stage, err}
@@ -177,7 +178,7 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 // containers finds the image and describes a cluster of the harness's own.
 func (c *Conductor) containers(ctx context.Context, docker *client.Client, p *Plan, dir string) (*ground, error) {
 	c.stage = "while the image was looked for"
-	found, err := FindImage(ctx, docker, c.Image, c.Progress, c.Terminal)
+	found, err := FindImage(ctx, docker, c.Image, c.Progress, c.Style == Live)
 	if err != nil {
 		return nil, err
 	}
@@ -255,8 +256,8 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 	ctx, cancel := context.WithTimeoutCause(ctx, loadTimeout, fmt.Errorf("it took longer than %v", loadTimeout))
 	defer cancel()
 	began := time.Now()
-	show := newBar(c.Progress, c.Terminal).show
-	if c.Quiet {
+	show := newBar(c.Progress, c.Style == Live).show
+	if c.Style == Silent {
 		show = nil
 	}
 	later, err := p.fill(ctx, loader, show)
@@ -364,7 +365,7 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	defer stopReading()
 	var readers sync.WaitGroup
 	sinks := sinks{
-		recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration), newFeeler(p.Topology, anchor), c.counted,
+		recording, newMeter(p), newFeeler(p.Topology, anchor), c.counted,
 		func(e chaos.Event) {
 			if nodes := p.restartedNodes(e); len(nodes) > 0 {
 				readers.Go(func() { c.restarted(reading, target, p, nodes, recording, since) })
@@ -427,7 +428,10 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	// A recording that can no longer be written ends the run.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	watchers.Go(func() error { c.everySecond(watching, sinks, replay, target, anchor, fail); return nil })
+	watchers.Go(func() error {
+		c.everySecond(watching, p.Scenario.Name, sinks, replay, target, anchor, fail)
+		return nil
+	})
 
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
@@ -496,10 +500,11 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 
 // everySecond writes the generator's counters and tells how the run goes, until
 // ctx ends.
-func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target system, anchor time.Time, fail context.CancelCauseFunc) {
+func (c *Conductor) everySecond(ctx context.Context, name string, s sinks, replay *workload.Replay, target system, anchor time.Time, fail context.CancelCauseFunc) {
 	self := newSelfWatch(anchor)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	defer c.told()
 	for {
 		select {
 		case <-ctx.Done():
@@ -508,9 +513,7 @@ func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.R
 		}
 		at, stats := time.Since(anchor), replay.Stats()
 		if at > 0 {
-			if line := s.meter.second(at, stats.Offered); !c.Quiet {
-				c.say("%s", line)
-			}
+			c.tell(name, s.meter.take(at, stats.Offered, stats.InFlight()))
 		}
 		row := counterRow(at, stats)
 		self.fill(&row)

@@ -316,7 +316,7 @@ func (t *FaultTable) refused(ctx context.Context, s *Scenario, missing []tableFa
 		return nil, err
 	}
 	defer docker.Close()
-	found, err := FindImage(ctx, docker, t.Image, t.Progress, t.Terminal)
+	found, err := FindImage(ctx, docker, t.Image, t.Progress, t.Style == Live)
 	if err != nil {
 		return nil, err
 	}

@@ -11,91 +11,58 @@ import (
 	"sync"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/ndberr"
-	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
 )
 
-// meter watches a run go by and tells of it once a second. It sees samples and
-// events on their way to the recording; nothing is judged from it.
-type meter struct {
-	objectives []results.Objective
-	duration   time.Duration
+// Style is how a conductor tells how a run goes.
+type Style uint8
 
-	mu        sync.Mutex
-	responses *hdrhistogram.Histogram // of this second, in µs
-	done      int64                   // ops of this second
-	errors    map[ndberr.Class]int64  // attempts of this second
-	good, bad []int64                 // of each objective, since the start
-	fault     string                  // what the active fault is about, "" for none
-	offered   int64                   // sessions at the last line
-	last      time.Duration           // when that was
+// The styles.
+const (
+	Plain  Style = iota // lines
+	Live                // a view that is drawn over itself once a second, for a terminal
+	JSON                // an object a second, beside the lines that are of no second
+	Silent              // nothing while tables are loaded and the load runs
+)
+
+// Look is how progress is shown. The zero value shows plain lines.
+type Look struct {
+	Style Style
+	Color bool // the live view may have colours
+	// Size is that of the terminal, for the live view: 0 if it is not known. It is
+	// asked before each drawing, as windows change.
+	Size func() (columns, lines int)
 }
 
-func newMeter(objectives []results.Objective, duration time.Duration) *meter {
-	return &meter{
-		objectives: objectives, duration: duration,
-		responses: hdrhistogram.New(1, results.MaxLatency.Microseconds(), 3),
-		errors:    map[ndberr.Class]int64{},
-		good:      make([]int64, len(objectives)), bad: make([]int64, len(objectives)),
-	}
-}
-
-// Record takes a sample.
-func (m *meter) Record(s *workload.Sample) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.done++
-	// A response beyond the range counts as the longest that fits.
-	_ = m.responses.RecordValue(min(s.Response(), results.MaxLatency).Microseconds())
-	for i := range s.Attempts {
-		if r := s.Attempts[i].Result; !r.OK() {
-			m.errors[r.Class]++
+// ParseStyle reads what --progress is given; auto depends on whether a terminal
+// looks.
+func ParseStyle(progress string, terminal bool) (Style, error) {
+	switch progress {
+	case "auto":
+		if terminal {
+			return Live, nil
 		}
-	}
-	for i, o := range m.objectives {
-		if !o.Covers(s) {
-			continue
-		}
-		if o.Good(s) {
-			m.good[i]++
-		} else {
-			m.bad[i]++
-		}
-	}
-}
-
-// Event takes an event.
-func (m *meter) Event(e chaos.Event) {
-	if e.Kind != chaos.KindFault {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch e.Name {
-	case chaos.StepRedundant, chaos.StepFailed:
-		m.fault = ""
+		return Plain, nil
+	case "plain":
+		return Plain, nil
+	case "json":
+		return JSON, nil
+	case "none":
+		return Silent, nil
 	default:
-		m.fault = e.Fault + " " + e.Name
+		return Plain, fmt.Errorf("--progress is %q, must be auto, plain, json or none", progress)
 	}
 }
 
-// second returns the line about the time since the last one, about a second,
-// and begins the next. It fits 79 columns while counts have a usual number of
-// digits.
-func (m *meter) second(at time.Duration, offered int64) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	rate := func(n int64) int64 { return int64(float64(n)/(at-m.last).Seconds() + 0.5) }
+// plainLine is the line about a second. It fits 79 columns while counts have a
+// usual number of digits.
+func plainLine(m moment) string {
+	seconds := int(m.at.Round(time.Second).Seconds())
 	line := fmt.Sprintf("%4ds offered %d/s done %d/s p50 %s p99 %s max %s budget left %s",
-		int(at.Round(time.Second).Seconds()), rate(offered-m.offered), rate(m.done),
-		short(m.responses.ValueAtQuantile(50)), short(m.responses.ValueAtQuantile(99)), short(m.responses.Max()),
-		m.budgetLeft(at))
-	m.last = at
-	if m.done == 0 && offered == m.offered {
-		line = fmt.Sprintf("%4ds no load", int(at.Round(time.Second).Seconds()))
+		seconds, m.offered, m.done, short(m.p50), short(m.p99), short(m.longest), leastLeft(m.budgets))
+	if m.idle {
+		line = fmt.Sprintf("%4ds no load", seconds)
 	}
 	if len(m.errors) > 0 {
 		line += "\n      errors: " + errorCounts(m.errors)
@@ -103,29 +70,21 @@ func (m *meter) second(at time.Duration, offered int64) string {
 	if m.fault != "" {
 		line += "\n      fault:  " + m.fault
 	}
-	m.offered, m.done = offered, 0
-	m.responses.Reset()
-	clear(m.errors)
 	return line
 }
 
-// budgetLeft is what the objective that has spent most has left of the run's
-// budget, if events keep coming at their rate so far.
-func (m *meter) budgetLeft(elapsed time.Duration) string {
-	left, known := 1.0, false
-	for i, o := range m.objectives {
-		events := float64(m.good[i]+m.bad[i]) * max(1, m.duration.Seconds()/max(elapsed.Seconds(), 1))
-		switch budget := events * float64(1_000_000-o.TargetPPM) / 1_000_000; {
-		case budget > 0:
-			left, known = min(left, 1-float64(m.bad[i])/budget), true
-		case m.bad[i] > 0: // a promise of 100 %
-			left, known = min(left, 0), true
+// leastLeft is what the objective that has spent most has left of its budget.
+func leastLeft(budgets []budget) string {
+	var least *float64
+	for _, b := range budgets {
+		if b.left != nil && (least == nil || *b.left < *least) {
+			least = b.left
 		}
 	}
-	if !known {
+	if least == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.0f%%", 100*left)
+	return fmt.Sprintf("%.0f%%", 100*min(*least, 1))
 }
 
 func errorCounts(counts map[ndberr.Class]int64) string {

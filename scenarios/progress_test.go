@@ -22,11 +22,23 @@ func opOf(took time.Duration, outcome workload.Outcome, r ndberr.Result) *worklo
 	}
 }
 
+// meterOf is a meter of a load of 10 s without faults on no nodes.
+func meterOf(objectives ...results.Objective) *meter {
+	s := &Scenario{}
+	s.Workload.Duration = 10 * time.Second
+	m := newMeter(&Plan{Scenario: s})
+	m.objectives = objectives
+	m.good, m.bad = make([]int64, len(objectives)), make([]int64, len(objectives))
+	return m
+}
+
 func TestMeterTellsOfEachSecond(t *testing.T) {
-	m := newMeter([]results.Objective{
-		{Name: "answers", Path: "routing", TargetPPM: 900_000},
-		{Name: "other path", Path: "greylist", TargetPPM: 999_000},
-	}, 10*time.Second)
+	m := meterOf(
+		results.Objective{Name: "answers", Path: "routing", TargetPPM: 900_000},
+		results.Objective{Name: "other path", Path: "greylist", TargetPPM: 999_000},
+		results.Objective{Name: "messages", Metric: results.MetricDeferred, TargetPPM: 1_000_000},
+	)
+	second := func(at time.Duration, offered int64) string { return plainLine(m.take(at, offered, 0)) }
 	refused := ndberr.Result{Class: ndberr.Connect, Effect: ndberr.NotApplied, Retryable: true}
 
 	for range 19 {
@@ -38,28 +50,28 @@ func TestMeterTellsOfEachSecond(t *testing.T) {
 	// 20 ops in 2 s; of 100 ops to come, 10 may be bad, and 1 is.
 	const first = "   2s offered 4/s done 10/s p50 2.0ms p99 1.0s max 1.0s budget left 90%\n" +
 		"      errors: connect 1\n      fault:  f1-kill-sql1 effective"
-	if got := m.second(2*time.Second, 8); got != first {
+	if got := second(2*time.Second, 8); got != first {
 		t.Errorf("first line:\n%s\nwant:\n%s", got, first)
 	}
 
 	m.Event(chaos.Event{Kind: chaos.KindFault, Fault: "f1-kill-sql1", Name: chaos.StepRedundant})
 	m.Record(opOf(500*time.Microsecond, workload.OK, ndberr.Result{}))
 	// Counts and quantiles begin anew, the budget goes on: 21 ops in 3 s.
-	const second = "   3s offered 1/s done 1/s p50 500µs p99 500µs max 500µs budget left 86%"
-	if got := m.second(3*time.Second, 9); got != second {
-		t.Errorf("second line:\n%s\nwant:\n%s", got, second)
+	const next = "   3s offered 1/s done 1/s p50 500µs p99 500µs max 500µs budget left 86%"
+	if got := second(3*time.Second, 9); got != next {
+		t.Errorf("second line:\n%s\nwant:\n%s", got, next)
 	}
-	if got := m.second(4*time.Second, 9); got != "   4s no load" {
+	if got := second(4*time.Second, 9); got != "   4s no load" {
 		t.Errorf("without load: %q", got)
 	}
 }
 
 func TestMeterLineFitsATerminal(t *testing.T) {
-	m := newMeter([]results.Objective{{Name: "all", TargetPPM: 999_000}}, time.Hour)
+	m := meterOf(results.Objective{Name: "all", TargetPPM: 999_000})
 	for range 9999 {
 		m.Record(opOf(123*time.Millisecond, workload.OK, ndberr.Result{}))
 	}
-	line := m.second(time.Second, 999)
+	line := plainLine(m.take(time.Second, 999, 0))
 	if n := utf8.RuneCountInString(line); n > 80 {
 		t.Errorf("%d columns: %s", n, line)
 	}
@@ -79,9 +91,9 @@ func TestBudgetLeft(t *testing.T) {
 		{"a promise of everything, kept so far", 1_000_000, 10, 0, "-"},
 		{"a promise of everything, broken", 1_000_000, 10, 1, "0%"},
 	} {
-		m := newMeter([]results.Objective{{TargetPPM: row.targetPPM}}, 10*time.Second)
+		m := meterOf(results.Objective{TargetPPM: row.targetPPM})
 		m.good[0], m.bad[0] = row.good, row.bad
-		if got := m.budgetLeft(time.Second); got != row.want {
+		if got := leastLeft(m.take(time.Second, 0, 0).budgets); got != row.want {
 			t.Errorf("%s: %s, want %s", row.sentence, got, row.want)
 		}
 	}

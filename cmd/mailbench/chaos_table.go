@@ -37,7 +37,9 @@ are the table's own.`,
 		Example: "  mailbench chaos table ./mine.yaml\n  mailbench chaos table scenarios/faulttable/*.yaml --rows results/faults/table.jsonl",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := checkProgress(progress); err != nil {
+			stderr := c.ErrOrStderr()
+			look, err := lookOf(progress, stderr)
+			if err != nil {
 				return err
 			}
 			switch {
@@ -59,15 +61,12 @@ are the table's own.`,
 				names[s.Name] = name
 				all = append(all, s)
 			}
-			stderr := c.ErrOrStderr()
 			table := scenarios.FaultTable{
 				Conductor: scenarios.Conductor{
-					Dir: runs, Image: image, Version: version, Progress: stderr,
-					Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
+					Dir: runs, Image: image, Version: version, Progress: stderr, Look: look,
 				},
 				Rows: rows, Longest: longest, MostFailures: failures, Quiet: quiet,
 			}
-			var err error
 			for _, s := range all {
 				if again {
 					err = table.Rejudge(s)
@@ -89,7 +88,7 @@ are the table's own.`,
 	c.Flags().StringVar(&rows, "rows", filepath.Join("results", "runs", "fault-table.jsonl"), "file of the rows")
 	c.Flags().StringVar(&runs, "out", filepath.Join("results", "runs"), "directory of the runs")
 	c.Flags().StringVar(&image, "image", "", "image of the nodes (default: found, or built)")
-	c.Flags().StringVar(&progress, "progress", "auto", "progress lines: auto, plain or none")
+	c.Flags().StringVar(&progress, "progress", "auto", "how it is told: auto, plain, json or none")
 	c.Flags().BoolVar(&again, "rejudge", false, "make no fault, but the rows anew of those recordings that are in --out")
 	c.Flags().BoolVar(&quiet, "quiet", false, "make those again that were made while the generator was disturbed")
 	c.Flags().DurationVar(&longest, "longest", 30*time.Minute, "how long the load of one run may last")

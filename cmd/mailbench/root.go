@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/mailbench/mailbench/scenarios"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -96,6 +97,34 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// colored says whether anything may have a colour.
+func colored() bool {
+	_, no := os.LookupEnv("NO_COLOR") // whatever its value
+	return !no
+}
+
+// lookOf is how progress is shown on w.
+func lookOf(progress string, w io.Writer) (scenarios.Look, error) {
+	style, err := scenarios.ParseStyle(progress, isTerminal(w))
+	if err != nil {
+		return scenarios.Look{}, usageError{err}
+	}
+	return scenarios.Look{Style: style, Color: colored(), Size: func() (columns, lines int) { return terminalSize(w) }}, nil
+}
+
+// terminalSize is 0 where there is no terminal.
+func terminalSize(w io.Writer) (columns, lines int) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	columns, lines, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return columns, lines
 }
 
 func newVersion() *cobra.Command {

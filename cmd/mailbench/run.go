@@ -71,16 +71,6 @@ func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scen
 	return file.Scenario(overrides...)
 }
 
-// checkProgress refuses a --progress that is none.
-func checkProgress(progress string) error {
-	switch progress {
-	case "auto", "plain", "none":
-		return nil
-	default:
-		return usageError{fmt.Errorf("--progress is %q, must be auto, plain or none", progress)}
-	}
-}
-
 func newRun() *cobra.Command {
 	var (
 		flags               scenarioFlags
@@ -105,7 +95,9 @@ is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 				return err
 			}
 			defer plan.Close() // only read
-			if err := checkProgress(progress); err != nil {
+			stderr := c.ErrOrStderr()
+			look, err := lookOf(progress, stderr)
+			if err != nil {
 				return err
 			}
 			switch {
@@ -122,10 +114,8 @@ is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 				stamp := time.Now().UTC().Format("20060102-150405")
 				out = filepath.Join("results", "runs", plan.Scenario.Name+"-"+stamp)
 			}
-			stderr := c.ErrOrStderr()
 			conductor := scenarios.Conductor{
-				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr,
-				Terminal: progress == "auto" && isTerminal(stderr), Quiet: progress == "none",
+				Dir: out, Image: image, Keep: keep, Version: version, Progress: stderr, Look: look,
 				AllowCommands: commands, Confirmed: known,
 			}
 			if listen != "" {
@@ -171,7 +161,7 @@ is changed only with --i-know-this-cluster, and if its guard table agrees.`,
 	c.Flags().BoolVar(&commands, "allow-commands", false, "run the programs that faults of kind command name")
 	onlyTyped(c, "allow-commands")
 	c.Flags().IntVar(&repeat, "repeat", 1, "perform it so many times, as a series of runs")
-	c.Flags().StringVar(&progress, "progress", "auto", "auto, plain or none")
+	c.Flags().StringVar(&progress, "progress", "auto", "how the run is told: auto (a live view on a terminal), plain, json or none")
 	c.Flags().StringVar(&listen, "listen", "", "show metrics for Prometheus at this address while the load runs, such as 127.0.0.1:9464")
 	c.Flags().StringVar(&summary, "summary", "", "append the summary in Markdown to this file")
 	return c

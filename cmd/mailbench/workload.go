@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -131,7 +130,7 @@ no terminal looks. Each byte that is read is checked.`,
 			if err != nil {
 				return err
 			}
-			blocks := isTerminal(c.OutOrStdout()) && os.Getenv("NO_COLOR") == ""
+			blocks := isTerminal(c.OutOrStdout()) && colored()
 			return scenarios.InspectTrace(c.Context(), c.OutOrStdout(), args[0], from, duration, blocks)
 		},
 	}
