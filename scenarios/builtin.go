@@ -38,6 +38,17 @@ func Builtin() []Info {
 	return all
 }
 
+// ListBuiltin writes the names and hypotheses of the built-in scenarios, in lines
+// that fit width.
+func ListBuiltin(w io.Writer, width int) error {
+	var b strings.Builder
+	for _, s := range Builtin() {
+		fmt.Fprintf(&b, "%s\n    %s\n", s.Name, s.Hypothesis)
+	}
+	_, err := io.WriteString(w, foldLines(b.String(), width, func(string) int { return 4 }))
+	return err
+}
+
 func builtinNames() []string {
 	entries, err := builtinFiles.ReadDir(".")
 	if err != nil {

@@ -121,3 +121,30 @@ func entry(b *strings.Builder, label, text string, width int) {
 	}
 	b.WriteByte('\n')
 }
+
+// foldLines breaks lines that are wider than width at spaces, at one behind a wider
+// word if need be; hang is how far in what goes on with a line begins.
+func foldLines(text string, width int, hang func(line string) int) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		rest := []rune(strings.TrimSuffix(line, "\n"))
+		indent := min(hang(line), len(rest))
+		for len(rest) > width {
+			at := width
+			for at > indent && rest[at] != ' ' {
+				at--
+			}
+			if at == indent {
+				for at = width; at < len(rest) && rest[at] != ' '; at++ {
+				}
+			}
+			if at == len(rest) {
+				break
+			}
+			b.WriteString(string(rest[:at]) + "\n")
+			rest = append([]rune(strings.Repeat(" ", indent)), rest[at+1:]...)
+		}
+		b.WriteString(string(rest) + "\n")
+	}
+	return b.String()
+}

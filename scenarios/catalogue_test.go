@@ -25,6 +25,44 @@ func TestKindsFitTheirColumns(t *testing.T) {
 	}
 }
 
+// TestScenariosFitTheirColumns holds it of the list, and of the plan of each.
+func TestScenariosFitTheirColumns(t *testing.T) {
+	var b strings.Builder
+	if err := ListBuiltin(&b, 80); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range builtinNames() {
+		if name == "day" {
+			continue // its trace takes long to make, for a hash
+		}
+		if err := planOf(t, name).Describe(&b, 80); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line := range strings.Lines(b.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestFoldLines(t *testing.T) {
+	for _, row := range []struct{ sentence, text, want string }{
+		{"what fits is left alone", "a bc\n", "a bc\n"},
+		{"to the last column", "1234567890\n", "1234567890\n"},
+		{"what goes on hangs", "k 34567 90ab\n", "k 34567\n  90ab\n"},
+		{"as often as it must", "k 34567 90ab cdef ghij\n", "k 34567\n  90ab\n  cdef\n  ghij\n"},
+		{"a wide word is not broken, nor parted from its label", "k 3456789abcdef g\n", "k 3456789abcdef\n  g\n"},
+		{"one that ends the line neither", "k 3456789abcdef\n", "k 3456789abcdef\n"},
+		{"columns are counted, not bytes", "k µµµµµ µµ\n", "k µµµµµ µµ\n"},
+		{"each line by itself", "k 34567 90ab\nc\n", "k 34567\n  90ab\nc\n"},
+	} {
+		if got := foldLines(row.text, 10, func(string) int { return 2 }); got != row.want {
+			t.Errorf("%s: %q, want %q", row.sentence, got, row.want)
+		}
+	}
+}
+
 // TestFaultOnACommandLine holds what `chaos inject` takes.
 func TestFaultOnACommandLine(t *testing.T) {
 	for _, row := range []struct {

@@ -227,7 +227,7 @@ func TestAGeneratedFileReplaysAsItsSeedDoes(t *testing.T) {
 		t.Errorf("a fault at half of the load comes at %v, want %v", at, want)
 	}
 	var b bytes.Buffer
-	if err := whole.Describe(&b); err != nil {
+	if err := whole.Describe(&b, 80); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"trace file  ./day.mbt, generated with profile modern\n", "population  7000 accounts of other.example\n", "seed        9\n"} {
@@ -283,7 +283,7 @@ func TestAnImportedFileIsPlannedWithItsRecipients(t *testing.T) {
 		t.Errorf("window %+v, %d messages, %+v", w, p.Trace.Messages(), p.Scenario)
 	}
 	var b bytes.Buffer
-	if err := p.Describe(&b); err != nil {
+	if err := p.Describe(&b, 80); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
@@ -203,8 +204,27 @@ func (s *Scenario) faultPlan(t topology.Topology) (chaos.Plan, error) {
 	return p, nil
 }
 
-// Describe prints what the plan is going to do.
-func (p *Plan) Describe(w io.Writer) error {
+// Describe prints what the plan is going to do, in lines that fit width, unless
+// they have no space to break at.
+func (p *Plan) Describe(w io.Writer, width int) error {
+	var b strings.Builder
+	if err := p.describe(&b); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, foldLines(b.String(), width, func(line string) int {
+		switch {
+		case strings.HasPrefix(line, "  "): // of a fault
+			return len("  expected ")
+		case len(line) > 12 && line[11] == ' ':
+			return len("hypothesis  ")
+		default:
+			return 2
+		}
+	}))
+	return err
+}
+
+func (p *Plan) describe(w io.Writer) error {
 	s, window := p.Scenario, p.Trace.Window()
 	perSecond := float64(p.Trace.Messages()) / s.Workload.Duration.Seconds()
 	if _, err := fmt.Fprintf(w, `scenario    %s

@@ -27,7 +27,7 @@ cluster it looks whether it is as described, whole and released.`,
 				return err
 			}
 			defer plan.Close() // only read
-			if err := plan.Describe(c.OutOrStdout()); err != nil || !check {
+			if err := plan.Describe(c.OutOrStdout(), terminalWidth); err != nil || !check {
 				return err
 			}
 			if plan.External() {

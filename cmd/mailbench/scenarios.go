@@ -17,12 +17,7 @@ func newScenariosList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the built-in scenarios", Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			for _, s := range scenarios.Builtin() {
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%s\n    %s\n", s.Name, s.Hypothesis); err != nil {
-					return err
-				}
-			}
-			return nil
+			return scenarios.ListBuiltin(c.OutOrStdout(), terminalWidth)
 		},
 	}
 }

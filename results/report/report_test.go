@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,70 @@ func TestGolden(t *testing.T) {
 		golden.AssertBytes(t, markdown.Bytes(), name+".md")
 		golden.AssertBytes(t, drawn(t, run), name+".svg")
 	}
+}
+
+// enormous is two-kills with numbers that no run reaches and names that nobody
+// gives, everywhere in the tables.
+func enormous(t *testing.T) *results.Run {
+	run := judged(t, "two-kills")
+	const n, us = 1_234_567_890_123, 12_345_678_900_000
+	big := func(p **int64) { v := int64(us); *p = &v }
+	share := func(p **results.Decimal) { v := results.Decimal(123_456_789_012); *p = &v }
+	for name, p := range run.Paths {
+		p.Count, p.OK, p.Retried, p.Degraded, p.Failed, p.Unknown = n, n, n, n, n, n
+		for _, q := range []*results.Latency{p.ResponseUS, p.QueueUS, p.ServiceUS} {
+			q.P50, q.P90, q.P99, q.P999, q.Max = us, us, us, us, us
+		}
+		run.Paths[name] = p
+	}
+	long := strings.Repeat("long-", 12)
+	for i := range run.Faults {
+		f := &run.Faults[i]
+		f.ID, f.Target, f.BadOps = "f1-kill-"+long, long+"target", n
+		share(&f.BudgetSpent)
+		big(&f.Spans.Detect)
+		big(&f.Spans.Recovered)
+		big(&f.Spans.Redundant)
+		big(&f.Spans.Objective)
+		f.ResponseUS.Max = us
+		for name, p := range f.Paths {
+			big(&p.FullOutage)
+			big(&p.PartialOutage)
+			big(&p.BrownOut)
+			big(&p.Good)
+			big(&p.Unmeasured)
+			f.Paths[name] = p
+		}
+		f.Mail = results.Mail{Deferred: n, Ungreylisted: n, Misrouted: n, LostAtMost: n}
+	}
+	run.Mail.Mail, run.Mail.Messages = run.Faults[0].Mail, n
+	for i := range run.Objectives {
+		o := &run.Objectives[i]
+		o.Name, o.Good, o.Bad, o.LatencyUS = strings.ReplaceAll(long, "-", " "), n, n, us
+		share(&o.BudgetSpent)
+	}
+	for i := range run.Errors {
+		run.Errors[i].Attempts, run.Errors[i].Class = n, long
+	}
+	return run
+}
+
+// TestEnormousNumbersFit holds that tables give way in their names, and then
+// become several, but that no number is cut.
+func TestEnormousNumbersFit(t *testing.T) {
+	var b bytes.Buffer
+	if err := Text(&b, enormous(t), 80); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if cut := regexp.MustCompile(`[0-9]…`).FindString(b.String()); cut != "" {
+		t.Errorf("a number is cut: %s\n%s", cut, &b)
+	}
+	golden.AssertBytes(t, b.Bytes(), "enormous.txt")
 }
 
 // drawn draws a run and holds that the picture is well formed and fetches

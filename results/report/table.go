@@ -22,15 +22,64 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
 const gap = "  "
 
+// leastLeft is how narrow a left column may become.
+const leastLeft = 6
+
 // text draws the table in columns. If it is wider than width, the widest left
-// column gives way.
+// column gives way; numbers do not: if that is not enough the columns with numbers
+// are drawn in several tables, one below the other, all with the left columns.
 func (t *table) text(w io.Writer, width int) {
+	for i, part := range t.split(width) {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		part.columns(w, width)
+	}
+}
+
+// split makes as few tables of a table as fit width.
+func (t *table) split(width int) []*table {
+	widths := t.widths()
+	left := 0
+	for _, n := range widths[:t.left] {
+		left += min(n, leastLeft) + len(gap)
+	}
+	var parts []*table
+	for from := t.left; from < len(widths); {
+		to, total := from+1, left+widths[from]
+		for to < len(widths) && total+len(gap)+widths[to] <= width {
+			total += len(gap) + widths[to]
+			to++
+		}
+		part := &table{left: t.left}
+		cut := func(cells []string) []string {
+			return append(append([]string{}, cells[:t.left]...), cells[from:to]...)
+		}
+		part.head = cut(t.head)
+		for _, row := range t.rows {
+			part.rows = append(part.rows, cut(row))
+		}
+		parts = append(parts, part)
+		from = to
+	}
+	if len(parts) < 2 {
+		return []*table{t}
+	}
+	return parts
+}
+
+func (t *table) widths() []int {
 	widths := make([]int, len(t.head))
 	for _, row := range t.all() {
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+	return widths
+}
+
+func (t *table) columns(w io.Writer, width int) {
+	widths := t.widths()
 	total := len(gap) * (len(widths) - 1)
 	for _, n := range widths {
 		total += n
