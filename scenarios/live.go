@@ -347,7 +347,7 @@ func liveFaults(m moment, width int) []line {
 	}
 	head := line{{"faults    ", noPaint}}
 	for _, state := range []faultState{faultPast, faultFailed, faultNotMade, faultActive, faultToCome} {
-		if n := counts[state]; n > 0 || state < faultFailed || state == faultPast {
+		if n := counts[state]; n > 0 || state <= faultPast {
 			if len(head) > 1 {
 				head = append(head, painted{"  ", noPaint})
 			}

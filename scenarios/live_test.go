@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -258,6 +259,45 @@ func TestFaultsAsTheirStepsTell(t *testing.T) {
 		if f.state != row.state || got != row.says {
 			t.Errorf("a fault that %s: %s, %q, want %s, %q", row.sentence, f.state, got, row.state, row.says)
 		}
+	}
+}
+
+// TestMomentsStandStill has samples and events come while moments are drawn, for the
+// race detector, and holds that one that was taken says the same at the end.
+func TestMomentsStandStill(t *testing.T) {
+	layout, err := topology.New(topology.Shape{DataNodes: 2, Replicas: 2, SQLHosts: []string{"mta1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMeter(&Plan{Scenario: &Scenario{}, Topology: layout, Faults: chaos.Plan{Steps: []chaos.Planned{{ID: "f"}}}})
+	m.Event(chaos.Event{Kind: chaos.KindFault, Fault: "f", Node: "data1", Name: chaos.StepInjected})
+	m.Record(opOf(time.Millisecond, workload.Failed, ndberr.Result{Class: ndberr.Connect}))
+	first := m.take(time.Second, 1, 1)
+	before := strings.Join(liveLines("s", first, 80, 50, true), "\n")
+	var busy sync.WaitGroup
+	for range 4 {
+		busy.Go(func() {
+			for range 1000 {
+				m.Record(opOf(time.Millisecond, workload.Failed, ndberr.Result{Class: ndberr.Connect}))
+			}
+		})
+		busy.Go(func() {
+			for i := range 1000 {
+				step := []string{chaos.StepInjected, chaos.StepRecovered, chaos.StepRedundant}[i%3]
+				m.Event(chaos.Event{Kind: chaos.KindFault, Fault: "f", Node: "data1", Name: step})
+				m.Event(chaos.Event{Kind: chaos.KindCluster, Node: "data2", Name: []string{"NODE_FAILREP", "NDBStartCompleted"}[i%2]})
+			}
+		})
+	}
+	for i := range 100 {
+		liveLines("s", m.take(time.Duration(i+2)*time.Second, int64(i), 1), 80, 50, true)
+	}
+	busy.Wait()
+	if all := m.take(200*time.Second, 100, 0).allOutcomes; all[workload.Failed] != 4001 {
+		t.Errorf("%d ops were counted of 4001", all[workload.Failed])
+	}
+	if after := strings.Join(liveLines("s", first, 80, 50, true), "\n"); after != before {
+		t.Errorf("what was taken has changed from\n%s\nto\n%s", before, after)
 	}
 }
 
