@@ -60,8 +60,9 @@ func StoredRecipients(v *Survey, now time.Time) *Stored {
 	return &Stored{survey: v, since: accountsSince(now)}
 }
 
-// Account is the account that has an address, in lower case, if one has.
+// Account is the account that has an address, if one has.
 func (s *Stored) Account(address string) (accounts.Account, bool) {
+	address = lowerCase(address)
 	if a, ok := s.changed[address]; ok {
 		return a, true
 	}
