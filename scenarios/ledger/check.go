@@ -15,23 +15,28 @@ import (
 
 // Saw checks an answer against what was acknowledged before it was asked for.
 func (l *Ledger) Saw(r workload.Seen) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if r.Operation == reference.ReadPreferences {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.checkPreferences(&r)
 		return
 	}
-	l.checkRoute(&r)
+	account, exists := l.stored.Account(r.User)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.checkRoute(&r, account, exists)
 }
 
 // checkRoute holds a route against the decision model and the account's writes.
-func (l *Ledger) checkRoute(r *workload.Seen) {
-	account, exists := l.stored.Account(r.User)
+func (l *Ledger) checkRoute(r *workload.Seen, account accounts.Account, exists bool) {
 	login := r.User
 	if exists {
 		login = account.Login
 	}
 	home, forward := textKey{reference.Accounts, login, workload.AccountHome}, textKey{reference.Accounts, login, workload.AccountForward}
+	if l.texts[home] == nil && l.texts[forward] == nil && sameRoute(unchanged(account, exists), r.Route) {
+		return
+	}
 	began, ended := floor(r.Asked), ceil(r.At)
 	homes, forwards := l.standingTexts(home, began, ended), l.standingTexts(forward, began, ended)
 	var wanted routing.Answer
@@ -64,6 +69,15 @@ func (l *Ledger) missingRoute(account accounts.Account, home, forward textKey, f
 	return latest
 }
 
+// unchanged is what an MTA is told of an account that nothing was done to.
+func unchanged(account accounts.Account, exists bool) routing.Answer {
+	if !exists {
+		return routing.Answer{Verdict: routing.Unknown}
+	}
+	row := account.Rows()[0]
+	return routing.Decide(row.Address, &row, nil)
+}
+
 // routeOf is what an MTA is told of an account with a home and a forward as
 // workload.AccountValues has them. What is in no list of its values is as before.
 func routeOf(account accounts.Account, home, forward string) routing.Answer {
@@ -81,8 +95,7 @@ func routeOf(account accounts.Account, home, forward string) routing.Answer {
 	if !slices.Equal(targets, account.Targets) {
 		account.Targets, account.KeepCopy = targets, len(targets) > 0 // as the jobs forward
 	}
-	row := account.Rows()[0]
-	return routing.Decide(row.Address, &row, nil)
+	return unchanged(account, true)
 }
 
 // sameRoute compares what an MTA acts on.

@@ -79,9 +79,8 @@ func (c *credit) earn(now uint32, asked, ended instant) {
 func (c *credit) mayEarn(now uint32) { c.most, c.lastMost = c.most+1, max(c.lastMost, now) }
 
 // greylisted checks a decision and keeps what it has written.
-func (l *Ledger) greylisted(a *workload.Acknowledged) {
-	r, now := a.Request, uint32(a.Request.Now.Unix())
-	clientKey, key := greylist.ClientKey(r.Client), l.policy.TripletKey(r.Client, r.ClientName, r.Sender, r.Recipient)
+func (l *Ledger) greylisted(a *workload.Acknowledged, key greylist.Key) {
+	clientKey, now := greylist.ClientKey(a.Request.Client), uint32(a.Request.Now.Unix())
 	l.clear(clientKey, floor(a.Dispatched))
 	l.clear(key, floor(a.Dispatched))
 	verdict := a.Decision.Verdict

@@ -79,12 +79,16 @@ var _ workload.Ledger = (*Ledger)(nil)
 
 // Acknowledge takes a write as it ends.
 func (l *Ledger) Acknowledge(a workload.Acknowledged) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if a.Operation == reference.CheckGreylist {
-		l.greylisted(&a)
+		r := &a.Request
+		key := l.policy.TripletKey(r.Client, r.ClientName, r.Sender, r.Recipient)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.greylisted(&a, key)
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	k := textKey{a.Operation.Path(), a.User, a.Key}
 	l.clear(k, floor(a.Dispatched))
 	h, known := l.texts[k]
