@@ -30,7 +30,7 @@ type Course struct {
 	Nodes    []NodeCourse
 	Faults   []FaultCourse                       // those that cost most, in the plan's order
 	Response map[reference.Path]*PathPercentiles // of the paths that were asked
-	Lost     []LedgerRow                         // keys that are lost or unknown, at most maxLost
+	Ledger   *Ledger                             // at most maxLost rows and violations
 }
 
 // Column is what happened in one stretch of time. An op belongs to the one in
@@ -226,10 +226,11 @@ func ReadCourse(r *Reader, run *Run) (*Course, error) {
 	if c.Nodes, err = nodeCourses(r, from, end); err != nil {
 		return nil, err
 	}
-	if c.Lost, _, err = r.Ledger(); err != nil {
+	if c.Ledger, err = r.Ledger(); err != nil {
 		return nil, err
 	}
-	c.Lost = c.Lost[:min(len(c.Lost), maxLost)]
+	c.Ledger.Rows = c.Ledger.Rows[:min(len(c.Ledger.Rows), maxLost)]
+	c.Ledger.Violations = c.Ledger.Violations[:min(len(c.Ledger.Violations), maxLost)]
 	return c, nil
 }
 
