@@ -33,14 +33,14 @@ import (
 const JournalFile = "journal.jsonl"
 
 const (
-	startTimeout    = 5 * time.Minute  // from a present image to a ready cluster
-	stopTimeout     = 2 * time.Minute  // to remove it
-	drainTimeout    = 30 * time.Second // for sessions under way when the load ends; longer than a client's patience
-	lead            = time.Second      // from the recording's start to the first op
-	calm            = 5 * time.Second  // from the last fault's redundancy to the end of a load that ends with the faults
-	loadTimeout     = 30 * time.Minute // for the population
-	logsTimeout     = time.Minute      // for the nodes' logs
-	loadWorkers     = 4
+	startTimeout = 5 * time.Minute  // from a present image to a ready cluster
+	stopTimeout  = 2 * time.Minute  // to remove it
+	drainTimeout = 30 * time.Second // for sessions under way when the load ends; longer than a client's patience
+	lead         = time.Second      // from the recording's start to the first op
+	calm         = 5 * time.Second  // from the last fault's redundancy to the end of a load that ends with the faults
+	loadTimeout  = 30 * time.Minute // for the population
+	logsTimeout  = time.Minute      // for the nodes' logs
+	loadWorkers  = 4
 )
 
 // errFaultsOver ends a load that ends with the faults.
