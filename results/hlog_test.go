@@ -15,10 +15,22 @@ import (
 	"github.com/mailbench/mailbench/workload"
 )
 
+// writeHlog writes the log of a whole recording.
+func writeHlog(w io.Writer, r *Reader) error {
+	h, err := NewHlog(w, r)
+	if err != nil {
+		return err
+	}
+	if err := r.Feed(h.Record); err != nil {
+		return err
+	}
+	return h.Close()
+}
+
 func hlogOf(t testing.TB, dir string) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := WriteHlog(&b, open(t, dir)); err != nil {
+	if err := writeHlog(&b, open(t, dir)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -158,7 +170,7 @@ func BenchmarkHlog(b *testing.B) {
 	dir := b.TempDir()
 	twoKills(b, dir, testManifest(b), completed)
 	for b.Loop() {
-		if err := WriteHlog(io.Discard, open(b, dir)); err != nil {
+		if err := writeHlog(io.Discard, open(b, dir)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -66,22 +66,36 @@ func Write(dir string) (*results.Run, error) {
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	run, budget, err := results.JudgeBudget(r)
-	if err != nil {
-		return nil, &UnreadableError{dir, err}
-	}
-	course, err := results.ReadCourse(r, run)
-	if err != nil {
-		return nil, &UnreadableError{dir, err}
-	}
-	counted, err := metrics.Of(r, run)
-	if err != nil {
-		return nil, &UnreadableError{dir, err}
+	var run *results.Run
+	var budget *results.Budget
+	var course *results.Course
+	counted := metrics.New(r.Manifest())
+	// The samples of a long run are read but once. What is made of them is small;
+	// only the log of latencies grows with the run, and is written meanwhile.
+	var unreadable error
+	err = replace(filepath.Join(dir, HlogFile), func(w io.Writer) error {
+		hlog, err := results.NewHlog(w, r)
+		if err == nil {
+			run, budget, course, err = results.JudgeAll(r, hlog.Record, counted.Record)
+		}
+		if err == nil {
+			err = counted.Finish(r, run)
+		}
+		if err != nil {
+			unreadable = &UnreadableError{dir, err}
+			return unreadable
+		}
+		return hlog.Close()
+	})
+	switch {
+	case unreadable != nil:
+		return nil, unreadable
+	case err != nil:
+		return nil, fmt.Errorf("report: %w", err)
 	}
 	outputs := []output{
 		{RunFile, run.Write},
 		{BudgetFile, budget.Write},
-		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
 		{MetricsFile, counted.Write},
