@@ -165,11 +165,9 @@ type PathPercentiles struct{ latencies }
 // HDR is the spread in microseconds, as a histogram of the library.
 func (p *PathPercentiles) HDR() (*hdrhistogram.Histogram, error) {
 	h := hdrhistogram.New(1, maxLatencyUS, 3)
-	for bucket, n := range p.counts {
-		if n > 0 {
-			if err := h.RecordValues(min(bucketEnd(bucket), p.max), n); err != nil {
-				return nil, err
-			}
+	for us, n := range p.all() {
+		if err := h.RecordValues(us, n); err != nil {
+			return nil, err
 		}
 	}
 	return h, h.RecordValues(maxLatencyUS, p.overflow)

@@ -166,6 +166,9 @@ const (
 	hlogLowest   = 1000
 	hlogHighest  = maxLatencyUS * 1000
 	hlogUnitBits = 9 // of the first bucket's width: the largest power of two up to hlogLowest
+
+	// subBucketBits make 1024 buckets for each power of two: three digits.
+	subBucketBits = 10
 )
 
 // hlogEncoder encodes histograms as hdrhistogram-go does, byte for byte but for
