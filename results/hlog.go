@@ -41,6 +41,8 @@ type Hlog struct {
 	names    []string            // each once
 	encoder  *hlogEncoder
 	err      error
+
+	late, overflow, negative int64
 }
 
 type hlogKey struct {
@@ -71,7 +73,11 @@ func NewHlog(w io.Writer, r *Reader) (*Hlog, error) {
 func (h *Hlog) Record(s *workload.Sample) {
 	response := s.Response()
 	end := s.Intended + response
-	second := max(h.oldest, int64(end/time.Second))
+	second := int64(end / time.Second)
+	if second < h.oldest || end < 0 {
+		h.late++
+		second = max(second, h.oldest)
+	}
 	if second-hlogWindow > h.oldest {
 		h.flush(second - hlogWindow)
 	}
@@ -80,7 +86,14 @@ func (h *Hlog) Record(s *workload.Sample) {
 	if n := len(h.spare); latencies == nil && n > 0 {
 		latencies, h.spare = h.spare[n-1], h.spare[:n-1]
 	}
-	h.open[key] = append(latencies, max(0, response.Microseconds()))
+	us := response.Microseconds()
+	if us < 0 {
+		h.negative++
+	}
+	if us > maxLatencyUS {
+		h.overflow++
+	}
+	h.open[key] = append(latencies, max(0, us))
 }
 
 // Close writes what is left, and returns the first error of all.
@@ -89,6 +102,7 @@ func (h *Hlog) Close() error {
 		h.oldest = max(h.oldest, key.second)
 	}
 	h.flush(h.oldest + 1)
+	h.footer()
 	return cmp.Or(h.err, h.w.Flush())
 }
 
@@ -128,6 +142,22 @@ func (h *Hlog) header(anchor time.Time) {
 	fmt.Fprintf(h.w, "#[BaseTime: %s (seconds since epoch)]\n", seconds)
 	fmt.Fprintf(h.w, "#[StartTime: %s (seconds since epoch), %s]\n", seconds, anchor.UTC().Format("2006-01-02T15:04:05.000Z"))
 	fmt.Fprintf(h.w, "%s\n", `"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"`)
+}
+
+// footer counts what is not told as it was, in comments, where there is any.
+func (h *Hlog) footer() {
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{
+		{h.late, "ops were recorded too late for their second, or ended before the start, and are counted in a later one"},
+		{h.overflow, "ops took longer than ten minutes and are counted as ten minutes"},
+		{h.negative, "ops ended before they were intended, by a broken clock, and are counted as zero"},
+	} {
+		if c.n > 0 {
+			fmt.Fprintf(h.w, "#[%d %s]\n", c.n, c.what)
+		}
+	}
 }
 
 // flush writes the lines of the seconds before the given one.
