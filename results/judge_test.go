@@ -514,10 +514,12 @@ func BenchmarkJudge(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
+	before := processorTime(b)
 	for b.Loop() {
 		mustJudge(b, dir)
 	}
 	b.ReportMetric(float64(len(samples)*b.N)/b.Elapsed().Seconds(), "samples/s")
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(len(samples)*b.N), "cpu-ns/sample")
 }
 
 // A message begins once, however often its address is routed.

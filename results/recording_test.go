@@ -430,6 +430,7 @@ func BenchmarkRecordToFile(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	before := processorTime(b)
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
@@ -446,6 +447,7 @@ func BenchmarkRecordToFile(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/sample")
 	b.ReportMetric(float64(info.Size())/float64(b.N), "bytes/sample")
 }
 
