@@ -31,7 +31,7 @@ type Course struct {
 	Nodes    []NodeCourse
 	Faults   []FaultCourse                       // those that cost most, in the plan's order
 	Response map[reference.Path]*PathPercentiles // of the paths that were asked
-	Lost     []LedgerRow                         // keys that are lost or unknown, at most maxLost
+	Ledger   *Ledger                             // at most maxLost rows and violations
 
 	from, end, width time.Duration
 	objectives       []Objective
@@ -227,10 +227,11 @@ func (c *Course) finish(r *Reader, t *timeline, j *judge, run *Run) error {
 	if c.Nodes, err = nodeCourses(r, c.from, c.end); err != nil {
 		return err
 	}
-	if c.Lost, _, err = r.Ledger(); err != nil {
+	if c.Ledger, err = r.Ledger(); err != nil {
 		return err
 	}
-	c.Lost = c.Lost[:min(len(c.Lost), maxLost)]
+	c.Ledger.Rows = c.Ledger.Rows[:min(len(c.Ledger.Rows), maxLost)]
+	c.Ledger.Violations = c.Ledger.Violations[:min(len(c.Ledger.Violations), maxLost)]
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/accounts"
+	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
@@ -60,7 +61,7 @@ func JudgeAll(r *Reader, others ...func(*workload.Sample)) (*Run, *Budget, *Cour
 }
 
 // readJudge reads a recording to its end, for others too.
-func readJudge(r *Reader, t *timeline, others ...func(*workload.Sample)) (*judge, *LedgerCounts, error) {
+func readJudge(r *Reader, t *timeline, others ...func(*workload.Sample)) (*judge, *LedgerResult, error) {
 	j, err := newJudge(r.manifest, t)
 	if err != nil {
 		return nil, nil, err
@@ -68,27 +69,19 @@ func readJudge(r *Reader, t *timeline, others ...func(*workload.Sample)) (*judge
 	if err := r.Feed(append(others, j.add)...); err != nil {
 		return nil, nil, err
 	}
-	j.finish()
 	for row, err := range r.Counters() {
 		if err != nil {
 			return nil, nil, err
 		}
 		j.counter(row)
 	}
-	rows, ledger, err := r.Ledger()
+	ledger, err := r.Ledger()
 	if err != nil {
 		return nil, nil, err
 	}
-	if ledger == nil && len(rows) > 0 {
-		// A run that ended while the ledger was read back still knows its losses.
-		ledger = new(LedgerCounts)
-		for _, row := range rows {
-			if err := ledger.add(row.Verdict); err != nil {
-				return nil, nil, err
-			}
-		}
-	}
-	return j, ledger, nil
+	t.durable(j.epochs)
+	j.finish()
+	return j, ledger.judged(t.restores), nil
 }
 
 // judge gathers what a Run needs while the samples go by. Its size does not
@@ -100,7 +93,7 @@ type judge struct {
 
 	samples    int64
 	started    int64 // messages
-	acked      int64 // writes of preferences, and changes of accounts
+	acked      int64 // writes
 	lastEnd    time.Duration
 	lag        lags // of messages
 	noise      noises
@@ -113,6 +106,7 @@ type judge struct {
 	mail       *mail
 	rank       []int32      // of timeline.faults in the order of injections, from 1
 	counters   []CounterRow // the first and the last
+	epochs     []Epoch
 }
 
 type pathCounts struct {
@@ -304,8 +298,7 @@ func (j *judge) add(s *workload.Sample) {
 		j.started++
 		j.lag.add(s.Intended, s.Queue())
 	}
-	if ok && (s.Operation == reference.SetPreference ||
-		s.Operation == reference.ChangeAccount && accounts.Verdict(s.Answer) == accounts.Changed) {
+	if ok && acknowledges(s) {
 		j.acked++
 	}
 	for i := range s.Attempts {
@@ -367,6 +360,9 @@ func (j *judge) attempt(path reference.Path, a *workload.Attempt) {
 
 func (j *judge) counter(row CounterRow) {
 	j.noise.add(row)
+	if row.Epoch != nil {
+		j.epochs = append(j.epochs, *row.Epoch)
+	}
 	if len(j.counters) < 2 {
 		j.counters = append(j.counters, row)
 		return
@@ -374,7 +370,7 @@ func (j *judge) counter(row CounterRow) {
 	j.counters[1] = row
 }
 
-func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
+func (j *judge) run(ledger *LedgerResult, truncated []Truncation) *Run {
 	m, t := j.manifest, j.timeline
 	run := &Run{
 		Schema: RunSchema, Scenario: m.Scenario, RunID: m.RunID, Seed: m.Seed, Speed: m.Speed,
@@ -439,11 +435,26 @@ func (j *judge) run(ledger *LedgerCounts, truncated []Truncation) *Run {
 	return run
 }
 
+// acknowledges says whether an op that was answered has written something.
+func acknowledges(s *workload.Sample) bool {
+	switch s.Operation {
+	case reference.SetPreference:
+		return true
+	case reference.ChangeAccount:
+		return accounts.Verdict(s.Answer) == accounts.Changed
+	case reference.CheckGreylist:
+		v := greylist.Verdict(s.Answer)
+		return v.Defers() || v == greylist.Pass
+	default:
+		return false
+	}
+}
+
 // verdict is the gravest that applies.
 func verdict(run *Run) Verdict {
 	violated := slices.ContainsFunc(run.Objectives, func(o ObjectiveResult) bool { return o.Verdict == Violated })
 	switch {
-	case run.Ledger != nil && run.Ledger.Lost > 0:
+	case run.Ledger != nil && run.Ledger.Broken()+run.Ledger.Violations.Total() > 0:
 		return DataLoss
 	case len(run.Reasons) > 0:
 		return Inconclusive

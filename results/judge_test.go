@@ -374,17 +374,25 @@ func TestVerdicts(t *testing.T) {
 			spoil: func(t *testing.T, dir string) { write(t, dir, SamplesFile, samplesHeader()) }},
 		{name: "events are cut short", verdict: Inconclusive, reason: "events.jsonl is cut short at byte ",
 			spoil: func(t *testing.T, dir string) { cut(t, dir, EventsFile) }},
-		{name: "writes were not read back", verdict: Inconclusive, reason: "60 acknowledged writes were not read back",
+		{name: "writes were not read back", verdict: Inconclusive, reason: "5805 acknowledged writes were not read back",
 			spoil: func(t *testing.T, dir string) { write(t, dir, LedgerFile, nil) }},
 		{name: "some keys could not be read back", verdict: Inconclusive, reason: "2 acknowledged keys could not be read back",
 			spoil: func(t *testing.T, dir string) {
-				row := `{"user":"u","key":"k","verdict":"unknown"}` + "\n"
-				write(t, dir, LedgerFile, []byte(row+row+`{"summary":{"acknowledged":60,"verified":58,"lost":0,"unknown":2}}`+"\n"))
+				row := `{"kind":"preference","user":"u","key":"k%d","verdict":"unknown"}` + "\n"
+				write(t, dir, LedgerFile, fmt.Appendf(nil, row+row+`{"summary":{"preference":{"acknowledged":60,"verified":58,"unknown":2}}}`+"\n", 1, 2))
 			}},
 		{name: "a write is lost, and more is wrong", verdict: DataLoss,
 			change: func(m *Manifest, end *EndOfRun) { m.Objectives = hard; end.Reason = Interrupted },
 			spoil: func(t *testing.T, dir string) {
-				write(t, dir, LedgerFile, []byte(`{"user":"u","key":"k","verdict":"lost"}`+"\n"))
+				write(t, dir, LedgerFile, []byte(`{"kind":"preference","user":"u","key":"k","verdict":"lost"}`+"\n"))
+			}},
+		{name: "what was replaced is there again", verdict: DataLoss,
+			spoil: func(t *testing.T, dir string) {
+				write(t, dir, LedgerFile, []byte(`{"kind":"preference","user":"u","key":"k","verdict":"stale"}`+"\n"))
+			}},
+		{name: "all is there, but an op was answered otherwise", verdict: DataLoss,
+			spoil: func(t *testing.T, dir string) {
+				write(t, dir, LedgerFile, []byte(`{"saw":{"violation":"wrong_route"}}`+"\n"+`{"summary":{"preference":{"acknowledged":60,"verified":60}}}`+"\n"))
 			}},
 	} {
 		m, end := testManifest(t), completed

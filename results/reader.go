@@ -272,38 +272,30 @@ func (r *Reader) Counters() iter.Seq2[CounterRow, error] {
 	return readLines[CounterRow](r, CountersFile)
 }
 
-// Ledger returns the keys that were not verified, and the counts of all; nil
-// counts if the recording ended before the ledger was complete.
-func (r *Reader) Ledger() ([]LedgerRow, *LedgerCounts, error) {
-	var rows []LedgerRow
-	var summary *LedgerCounts
-	var seen LedgerCounts
-	for l, err := range readLines[ledgerLine](r, LedgerFile) {
-		if err != nil {
-			return nil, nil, err
-		}
-		if l.Summary != nil {
-			summary = l.Summary
-		}
-		if l.LedgerRow != nil {
-			if err := seen.add(l.Verdict); err != nil {
-				if r.gaveUp(LedgerFile, err) {
-					return rows, nil, nil
-				}
-				return nil, nil, fmt.Errorf("read recording: %s: %w", LedgerFile, err)
-			}
-			rows = append(rows, *l.LedgerRow)
+// Ledger returns what became of acknowledged writes.
+func (r *Reader) Ledger() (*Ledger, error) {
+	l := new(Ledger)
+	for line, err := range readLines[ledgerLine](r, LedgerFile) {
+		switch {
+		case err != nil:
+			return nil, err
+		case line.Summary != nil:
+			l.Summary = line.Summary
+		case line.Violation != nil:
+			l.Violations = append(l.Violations, *line.Violation)
+		case line.ReadBack != nil:
+			l.ReadBacks = append(l.ReadBacks, *line.ReadBack)
+		case line.LedgerRow != nil:
+			l.Rows = append(l.Rows, *line.LedgerRow)
 		}
 	}
-	if summary != nil && (summary.Lost != seen.Lost || summary.Unknown != seen.Unknown ||
-		summary.Acknowledged != summary.Verified+summary.Lost+summary.Unknown) {
-		err := fmt.Errorf("its summary %+v does not fit its rows: %d lost, %d unknown", *summary, seen.Lost, seen.Unknown)
+	if err := l.check(); err != nil {
 		if r.gaveUp(LedgerFile, err) {
-			return nil, nil, nil // it does not say what is true
+			return new(Ledger), nil // it does not say what is true
 		}
-		return nil, nil, fmt.Errorf("read recording: %s: %w", LedgerFile, err)
+		return nil, fmt.Errorf("read recording: %s: %w", LedgerFile, err)
 	}
-	return rows, summary, nil
+	return l, nil
 }
 
 // readLines yields the values of a file of JSON lines. A last line without its

@@ -45,9 +45,6 @@ type Recording struct {
 
 	counters, events, ledger *lines
 
-	ledgerMu sync.Mutex
-	counts   LedgerCounts
-
 	errMu sync.Mutex
 	err   error
 }
@@ -258,16 +255,31 @@ func (r *Recording) Event(e chaos.Event) {
 // Counter keeps a row of the generator's own counters.
 func (r *Recording) Counter(row CounterRow) { r.fail(r.counters.add(row)) }
 
-// Ledger keeps what became of one key with an acknowledged write. It is called
-// once for each key, when all writes are over.
-func (r *Recording) Ledger(row LedgerRow) {
-	r.ledgerMu.Lock()
-	err := r.counts.add(row.Verdict)
-	r.ledgerMu.Unlock()
-	if err == nil && row.Verdict != Verified {
+// LedgerRow keeps what was read of a key that does not hold what was acknowledged.
+func (r *Recording) LedgerRow(row LedgerRow) {
+	err := LedgerSummary{}.Add(row.Kind, row.Verdict)
+	if err == nil {
 		err = r.ledger.add(ledgerLine{LedgerRow: &row})
 	}
 	r.fail(err)
+}
+
+// Violation keeps an answer that contradicts what was acknowledged.
+func (r *Recording) Violation(v Violation) { r.fail(r.ledger.add(ledgerLine{Violation: &v})) }
+
+// ReadBack keeps how a reading of the ledger went.
+func (r *Recording) ReadBack(b ReadBack) { r.fail(r.ledger.add(ledgerLine{ReadBack: &b})) }
+
+// LedgerSummary keeps what became of all keys. It comes last, when all writes are
+// over and every key was read.
+func (r *Recording) LedgerSummary(s LedgerSummary) {
+	all := LedgerSummary{}
+	for _, kind := range LedgerKinds {
+		if all[kind] = s[kind]; all[kind] == nil {
+			all[kind] = new(LedgerCounts)
+		}
+	}
+	r.fail(r.ledger.add(ledgerLine{Summary: all}))
 }
 
 // Err returns the first error that a sink met, so that a run need not go on
@@ -289,7 +301,7 @@ func (r *Recording) fail(err error) {
 	}
 }
 
-// Close writes out what is left, the ledger's summary and the end of the run,
+// Close writes out what is left and the end of the run,
 // and syncs the files. A recording that met an error ends as failed, whatever
 // end says. It returns that error; a second call does nothing but that.
 func (r *Recording) Close(end EndOfRun) error {
@@ -311,7 +323,6 @@ func (r *Recording) Close(end EndOfRun) error {
 	if r.samplesFile != nil {
 		r.fail(syncClose(r.samplesFile))
 	}
-	r.fail(r.ledger.add(ledgerLine{Summary: &r.counts}))
 	r.fail(syncClose(r.ledger.f))
 	r.fail(syncClose(r.counters.f))
 

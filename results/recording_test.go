@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +56,7 @@ func TestRecordingComesBack(t *testing.T) {
 		At: 3 * sec, Kind: chaos.KindFault, Name: chaos.StepInjected, Fault: "f1", Node: "sql1",
 		Fields: map[string]string{"kind": "kill-node", "at": "3s"},
 	}
-	row := CounterRow{1, 2, 3, 4, 5, 6, 7, 8, map[string]NodeUsage{"data1": {CPUUS: 9, MemoryBytes: 10}}, &Noise{11, 12, -13, 14, 15}}
+	row := CounterRow{1, 2, 3, 4, 5, 6, 7, 8, map[string]NodeUsage{"data1": {CPUUS: 9, MemoryBytes: 10}}, nil, &Noise{11, 12, -13, 14, 15}}
 	samples := truncateTimes(realistic(3 * blockSamples / 2))
 	for i := range samples {
 		s := samples[i]
@@ -65,8 +66,13 @@ func TestRecordingComesBack(t *testing.T) {
 	}
 	rec.Event(event)
 	rec.Counter(row)
-	rec.Ledger(LedgerRow{"anna", "theme", Verified})
-	rec.Ledger(LedgerRow{"bert", "theme", Lost})
+	lost := LedgerRow{Kind: Preference, User: "bert", Key: "theme", Verdict: Lost, Node: "sql1", ReadUS: 5, AcknowledgedUS: new(int64), Wanted: "dark"}
+	saw := Violation{Violation: WrongRoute, Operation: "route", Message: 1, User: "u", Node: "sql1", AtUS: 7, Wanted: "local", Found: "unknown"}
+	read := ReadBack{After: "kill-1", Node: "sql1", AtUS: 4, TookUS: 2, Keys: 2, Broken: 1}
+	rec.LedgerRow(lost)
+	rec.Violation(saw)
+	rec.ReadBack(read)
+	rec.LedgerSummary(LedgerSummary{Preference: {Acknowledged: 2, Verified: 1, Lost: 1}})
 	if err := rec.Close(EndOfRun{At: 4 * sec, Reason: Interrupted}); err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +92,10 @@ func TestRecordingComesBack(t *testing.T) {
 	if got, want := collect(t, r.Counters()), []CounterRow{row}; !reflect.DeepEqual(got, want) {
 		t.Errorf("counters are %+v, want %+v", got, want)
 	}
-	rows, counts, err := r.Ledger()
-	if err != nil || !reflect.DeepEqual(rows, []LedgerRow{{"bert", "theme", Lost}}) || *counts != (LedgerCounts{2, 1, 1, 0}) {
-		t.Errorf("ledger is %+v, %+v, %v", rows, counts, err)
+	ledger, err := r.Ledger()
+	if err != nil || !reflect.DeepEqual(ledger.Rows, []LedgerRow{lost}) || !reflect.DeepEqual(ledger.Violations, []Violation{saw}) ||
+		!reflect.DeepEqual(ledger.ReadBacks, []ReadBack{read}) || *ledger.Summary[Preference] != (LedgerCounts{Acknowledged: 2, Verified: 1, Lost: 1}) || len(ledger.Summary) != len(LedgerKinds) {
+		t.Errorf("ledger is %+v, %v", ledger, err)
 	}
 	if len(r.Truncated()) != 0 {
 		t.Errorf("truncated: %v", r.Truncated())
@@ -117,7 +124,7 @@ func TestRecordFromManyGoroutines(t *testing.T) {
 				if i%1000 == 0 {
 					rec.Event(step(0, "f", "n", chaos.StepInjected))
 					rec.Counter(CounterRow{})
-					rec.Ledger(LedgerRow{Verdict: Lost})
+					rec.LedgerRow(LedgerRow{Kind: Triplet, Key: strconv.Itoa(w*each + i), Verdict: Lost})
 				}
 			}
 		})
@@ -140,8 +147,8 @@ func TestRecordFromManyGoroutines(t *testing.T) {
 	if n := len(collect(t, r.Counters())); n != workers*5 {
 		t.Errorf("%d rows of counters", n)
 	}
-	if rows, counts, err := r.Ledger(); err != nil || len(rows) != workers*5 || counts.Lost != workers*5 {
-		t.Errorf("%d ledger rows, %+v, %v", len(rows), counts, err)
+	if ledger, err := r.Ledger(); err != nil || len(ledger.Rows) != workers*5 {
+		t.Errorf("ledger %+v, %v", ledger, err)
 	}
 }
 
@@ -228,7 +235,7 @@ func TestRecordingThatMetAnErrorEndsAsFailed(t *testing.T) {
 	}{
 		{"a sample without attempts", func(r *Recording) { r.Record(&workload.Sample{Message: 7, Operation: 1, Outcome: 1}) },
 			"recording: sample of message 7 is not recorded: sample has 0 attempts"},
-		{"a verdict that there is not", func(r *Recording) { r.Ledger(LedgerRow{Verdict: "fine"}) },
+		{"a verdict that there is not", func(r *Recording) { r.LedgerRow(LedgerRow{Kind: Triplet, Verdict: "fine"}) },
 			`recording: ledger verdict "fine" is none of`},
 		{"the disk fails", func(r *Recording) {
 			_ = r.samplesFile.Close()
@@ -319,8 +326,10 @@ func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
 		{"a bad event", EventsFile, "{\"at_us\":1}\n{\"at_us\":true}\n", "events.jsonl: line 2 at byte 12: "},
 		{"an event out of time", EventsFile, "{\"at_us\":9000000000000000000}\n", "out of range"},
 		{"an endless line", EventsFile, strings.Repeat(" ", maxLine+1), "longer than 1048576 bytes"},
-		{"a ledger that does not add up", LedgerFile, "{\"summary\":{\"acknowledged\":1,\"verified\":0,\"lost\":1,\"unknown\":0}}\n", "does not fit its rows"},
-		{"a ledger with other verdicts", LedgerFile, "{\"user\":\"u\",\"key\":\"k\",\"verdict\":\"odd\"}\n", `ledger verdict "odd"`},
+		{"a ledger that does not add up", LedgerFile, "{\"summary\":{\"triplet\":{\"acknowledged\":1,\"lost\":1}}}\n", "does not fit its rows"},
+		{"a ledger with other verdicts", LedgerFile, "{\"kind\":\"account\",\"user\":\"u\",\"key\":\"k\",\"verdict\":\"odd\"}\n", `ledger verdict "odd"`},
+		{"a ledger with other kinds", LedgerFile, "{\"kind\":\"odd\",\"key\":\"k\",\"verdict\":\"lost\"}\n", `ledger kind "odd"`},
+		{"a ledger with other violations", LedgerFile, "{\"saw\":{\"violation\":\"odd\"}}\n", `violation "odd"`},
 	} {
 		dir := t.TempDir()
 		twoKills(t, dir, testManifest(t), completed)

@@ -37,6 +37,7 @@ type CounterRow struct {
 	CPUUS          int64 `json:"cpu_us"`            // user and system time of this process
 
 	Nodes  map[string]NodeUsage `json:"nodes,omitempty"` // running nodes of the target, by name
+	*Epoch                      // nil where none was learned since the row before
 	*Noise                      // nil where the generator did not watch for it
 }
 
@@ -49,6 +50,14 @@ type Noise struct {
 	ClockStepUS  int64 `json:"clock_step_us"`   // by how much the wall clock gained on the monotonic one
 	StealUS      int64 `json:"steal_us"`        // time that a virtual machine's host kept its processors back
 	MachineUS    int64 `json:"machine_us"`      // time of all processors, whatever they did
+}
+
+// Epoch is the global checkpoint that a write of the harness's own became part
+// of. What was acknowledged before its dispatch is of the same one or an earlier
+// one.
+type Epoch struct {
+	DispatchedUS int64 `json:"epoch_at_us"` // since the anchor
+	GCI          int64 `json:"gci"`         // global checkpoint index
 }
 
 // NodeUsage is what a node of the target has used.
@@ -101,54 +110,6 @@ type ReplayEnd struct {
 // kindEnd is the kind of the event that closes a recording: Name is the
 // EndReason, Fields["samples"] the number of samples written.
 const kindEnd chaos.EventKind = "end"
-
-// LedgerVerdict says what a read-back found of an acknowledged write.
-type LedgerVerdict string
-
-// The verdicts on a key.
-const (
-	Verified      LedgerVerdict = "verified" // the value last acknowledged, or a later one, is there
-	Lost          LedgerVerdict = "lost"     // it is not
-	LedgerUnknown LedgerVerdict = "unknown"  // the key could not be read, or what must be there is not known
-)
-
-// LedgerRow is one key that was read back after the run.
-type LedgerRow struct {
-	User    string        `json:"user"`
-	Key     string        `json:"key"`
-	Verdict LedgerVerdict `json:"verdict"`
-}
-
-// LedgerCounts counts the keys that were read back. Acknowledged is the sum of
-// the other three.
-type LedgerCounts struct {
-	Acknowledged int64 `json:"acknowledged"`
-	Verified     int64 `json:"verified"`
-	Lost         int64 `json:"lost"`
-	Unknown      int64 `json:"unknown"`
-}
-
-func (c *LedgerCounts) add(v LedgerVerdict) error {
-	switch v {
-	case Verified:
-		c.Verified++
-	case Lost:
-		c.Lost++
-	case LedgerUnknown:
-		c.Unknown++
-	default:
-		return fmt.Errorf("ledger verdict %q is none of verified, lost, unknown", v)
-	}
-	c.Acknowledged++
-	return nil
-}
-
-// ledgerLine is a line of ledger.jsonl: a row that is not verified, or the
-// summary, which comes last.
-type ledgerLine struct {
-	*LedgerRow
-	Summary *LedgerCounts `json:"summary,omitempty"`
-}
 
 // eventLine is a line of events.jsonl.
 type eventLine struct {

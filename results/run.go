@@ -67,7 +67,7 @@ type Run struct {
 	Repeated         []RepeatedFault       `json:"repeated_faults"`
 	Objectives       []ObjectiveResult     `json:"objectives"`
 	Errors           []ErrorCount          `json:"errors"`
-	Ledger           *LedgerCounts         `json:"ledger"` // null if it was not read back
+	Ledger           *LedgerResult         `json:"ledger"` // null if it was not read back
 	Generator        GeneratorResult       `json:"generator"`
 }
 

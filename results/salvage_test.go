@@ -67,8 +67,8 @@ func TestWhatIsLeftOfARecordingNeverPasses(t *testing.T) {
 			}
 		}, "counters.jsonl cannot be read, or not beyond this: "},
 		{"the ledger is missing", remove(LedgerFile), "ledger.jsonl is missing"},
-		{"the ledger does not add up", replace(LedgerFile, "{\"summary\":{\"acknowledged\":1,\"verified\":0,\"lost\":1,\"unknown\":0}}\n"), "does not fit its rows"},
-		{"the ledger has other verdicts", replace(LedgerFile, "{\"user\":\"u\",\"key\":\"k\",\"verdict\":\"odd\"}\n"), `ledger verdict "odd"`},
+		{"the ledger does not add up", replace(LedgerFile, "{\"summary\":{\"triplet\":{\"acknowledged\":1,\"lost\":1}}}\n"), "does not fit its rows"},
+		{"the ledger has other verdicts", replace(LedgerFile, "{\"kind\":\"account\",\"user\":\"u\",\"key\":\"k\",\"verdict\":\"odd\"}\n"), `ledger verdict "odd"`},
 	} {
 		dir := t.TempDir()
 		m := testManifest(t)
@@ -106,7 +106,7 @@ func TestWhatIsLeftOfARecordingNeverPasses(t *testing.T) {
 func TestALossThatWasSeenStays(t *testing.T) {
 	dir := t.TempDir()
 	twoKills(t, dir, testManifest(t), completed)
-	if err := os.WriteFile(filepath.Join(dir, LedgerFile), []byte("{\"user\":\"u\",\"key\":\"k\",\"verdict\":\"lost\"}\nhello\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, LedgerFile), []byte("{\"kind\":\"preference\",\"user\":\"u\",\"key\":\"k\",\"verdict\":\"lost\"}\nhello\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Salvage(dir)

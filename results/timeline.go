@@ -29,6 +29,7 @@ type timeline struct {
 	measureFrom *time.Duration
 	measureTo   *time.Duration
 
+	restores  []Restore       // restarts of the whole cluster
 	order     []int           // of the faults that were injected, in that order
 	latestEnd []time.Duration // of the windows up to each of order
 }
@@ -62,6 +63,7 @@ func readTimeline(r *Reader) (*timeline, error) {
 	t := &timeline{endSamples: -1}
 	byID := map[string]*fault{}
 	var failures, said []chaos.Event
+	starts := startType{}
 	for _, p := range r.manifest.Faults {
 		if byID[p.ID] != nil {
 			return nil, fmt.Errorf("%s: two planned faults are called %q", ManifestFile, p.ID)
@@ -85,6 +87,7 @@ func readTimeline(r *Reader) (*timeline, error) {
 			}
 			f.step(e)
 		case chaos.KindCluster:
+			t.restore(e, starts)
 			if countsAsFailed(e, r.manifest.Topology) {
 				failures = append(failures, e)
 			}

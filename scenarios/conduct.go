@@ -23,6 +23,7 @@ import (
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/metrics"
 	"github.com/mailbench/mailbench/results/report"
+	"github.com/mailbench/mailbench/scenarios/ledger"
 	"github.com/mailbench/mailbench/workload"
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,6 @@ const (
 	calm            = 5 * time.Second  // from the last fault's redundancy to the end of a load that ends with the faults
 	loadTimeout     = 30 * time.Minute // for the population
 	logsTimeout     = time.Minute      // for the nodes' logs
-	readBackTimeout = 5 * time.Minute  // for the ledger
 	loadWorkers     = 4
 )
 
@@ -158,7 +158,7 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 	}
 	defer func() { err = g.stop(ctx, err) }()
 	c.stage = "while the population was loaded"
-	later, err := c.load(ctx, g.target, p)
+	later, stored, err := c.load(ctx, g.target, p)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 		return nil, err
 	}
 	// What was recorded is judged however the run went on.
-	err = c.record(ctx, g.target, p, later, recording, anchor)
+	err = c.record(ctx, g.target, p, later, stored, recording, anchor)
 	c.saveLogs(ctx, g.target, filepath.Join(dir, "cluster"))
 	run, judgeErr := report.Write(dir)
 	return run, errors.Join(err, judgeErr)
@@ -246,11 +246,11 @@ func (c *Conductor) healOutside(ctx context.Context) error {
 }
 
 // load fills the target and returns the tries of messages from before the window
-// that are still to come.
-func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) ([]*workload.Try, error) {
+// that are still to come, and what the target then holds.
+func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) ([]*workload.Try, *workload.Stored, error) {
 	loader, closeLoader, err := target.Loader(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, loadTimeout, fmt.Errorf("it took longer than %v", loadTimeout))
 	defer cancel()
@@ -259,29 +259,29 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 	if c.Quiet {
 		show = nil
 	}
-	later, err := p.fill(ctx, loader, show)
+	later, stored, err := p.fill(ctx, loader, show)
 	if err := errors.Join(err, closeLoader()); err != nil {
-		return nil, fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
+		return nil, nil, fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
 	}
 	accounts := int64(p.Population.Accounts)
 	if p.imported() {
 		accounts = p.survey.Recipients
 	}
 	c.say("load: %d accounts in %.1f s", accounts, time.Since(began).Seconds())
-	return later, nil
+	return later, stored, nil
 }
 
 // fill stores what the database holds when the window begins, and returns the
-// tries that are to be made beside the trace.
-func (p *Plan) fill(ctx context.Context, loader reference.Loader, show func(workload.LoadProgress)) ([]*workload.Try, error) {
-	now := day.Add(p.Trace.Window().From)
+// tries that are to be made beside the trace, and what was stored.
+func (p *Plan) fill(ctx context.Context, loader reference.Loader, show func(workload.LoadProgress)) ([]*workload.Try, *workload.Stored, error) {
+	now, policy := day.Add(p.Trace.Window().From), greylist.DefaultPolicy()
 	switch {
 	case p.imported():
-		return nil, workload.LoadRecipients(ctx, loader, p.survey, now, loadWorkers, show)
+		return nil, workload.StoredRecipients(p.survey, now), workload.LoadRecipients(ctx, loader, p.survey, now, loadWorkers, show)
 	case p.Scenario.Workload.Before == BeforeNone:
-		return nil, workload.LoadPopulation(ctx, loader, p.Population, now, loadWorkers, show)
+		return nil, workload.StoredPopulation(p.Population, now, false, policy), workload.LoadPopulation(ctx, loader, p.Population, now, loadWorkers, show)
 	case p.Scenario.Workload.Before == BeforeCorrespondents:
-		return nil, workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
+		return nil, workload.StoredPopulation(p.Population, now, true, policy), workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
 	}
 	var (
 		before *workload.Before
@@ -289,17 +289,17 @@ func (p *Plan) fill(ctx context.Context, loader reference.Loader, show func(work
 		err    error
 	)
 	if p.Scenario.Workload.Retries == RetriesPredicted {
-		before, later, err = p.made.Predict(ctx, greylist.DefaultPolicy(), day, show)
+		before, later, err = p.made.Predict(ctx, policy, day, show)
 	} else {
-		before, err = p.made.Before(ctx, greylist.DefaultPolicy(), day, show)
+		before, err = p.made.Before(ctx, policy, day, show)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if p.Scenario.Workload.Retries == RetriesClosed {
 		later = before.Later()
 	}
-	return later, workload.LoadBefore(ctx, loader, before, loadWorkers, show)
+	return later, workload.StoredBefore(before), workload.LoadBefore(ctx, loader, before, loadWorkers, show)
 }
 
 // sinks hands what happens to the recording, and to those who watch.
@@ -357,18 +357,21 @@ var overflows = map[Overflow]workload.Overflow{
 
 // record performs the plan on a loaded cluster, and the tries that are left from
 // before it, and closes the recording.
-func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []*workload.Try, recording *results.Recording, anchor time.Time) (err error) {
+func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []*workload.Try, stored *workload.Stored, recording *results.Recording, anchor time.Time) (err error) {
 	since := func() time.Duration { return time.Since(anchor) }
-	// Who reads how nodes have restarted; the recording is closed after them.
+	// Who reads how nodes have restarted, and the ledger while the load runs; the
+	// recording is closed after them.
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReading()
 	var readers sync.WaitGroup
+	books := newBooks(ledger.New(stored, greylist.DefaultPolicy(), p.Topology, recording), target, since)
 	sinks := sinks{
 		recording, newMeter(p.Scenario.Objectives(), p.Scenario.Workload.Duration), newFeeler(p.Topology, anchor), c.counted,
 		func(e chaos.Event) {
 			if nodes := p.restartedNodes(e); len(nodes) > 0 {
 				readers.Go(func() { c.restarted(reading, target, p, nodes, recording, since) })
 			}
+			books.event(e)
 		},
 	}
 	var stats workload.Stats
@@ -399,7 +402,6 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		return err
 	}
 	defer sleeper.Close()
-	ledger := newLedger()
 	links, clients := p.links(), slices.Clone(p.Clients)
 	if links != nil {
 		for i := range clients {
@@ -407,7 +409,7 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		}
 	}
 	replay := &workload.Replay{
-		Trace: p.Trace, Clients: clients, Target: target, Recorder: sinks, Ledger: ledger,
+		Trace: p.Trace, Clients: clients, Target: target, Recorder: sinks, Ledger: books.ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
 		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout, Sleeper: sleeper,
 		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
@@ -427,7 +429,9 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	// A recording that can no longer be written ends the run.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	watchers.Go(func() error { c.everySecond(watching, sinks, replay, target, anchor, fail); return nil })
+	watchers.Go(func() error { c.everySecond(watching, sinks, replay, target, anchor, books, fail); return nil })
+	watchers.Go(func() error { books.afterFaults(watching); return nil })
+	watchers.Go(func() error { books.epochs(watching); return nil })
 
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
@@ -462,7 +466,11 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	}
 	if ctx.Err() == nil {
 		// Also after a node that did not come back: that is when data may be gone.
-		c.readBack(ctx, ledger, target, recording)
+		keys := books.ledger.Keys()
+		c.say("run: reading %d acknowledged keys back through each SQL node", keys)
+		books.atTheEnd(ctx, keys)
+	} else {
+		books.ledger.Abandon()
 	}
 	// The gravest first. An interrupt that came later than both is one, too.
 	return errors.Join(faultErr, replayErr, ctx.Err())
@@ -481,13 +489,6 @@ func (c *Conductor) restarted(ctx context.Context, target reference.Admin, p *Pl
 	}
 }
 
-func (c *Conductor) readBack(ctx context.Context, l *ledger, target reference.Target, recording *results.Recording) {
-	c.say("run: reading %d acknowledged keys back", l.acknowledgedKeys())
-	ctx, cancel := context.WithTimeout(ctx, readBackTimeout)
-	defer cancel()
-	l.readBack(ctx, target, recording.Ledger)
-}
-
 // clusterEvent puts what the cluster said on the run's clock.
 func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Event {
 	n, _ := p.Topology.ByID(e.Node)
@@ -496,7 +497,7 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 
 // everySecond writes the generator's counters and tells how the run goes, until
 // ctx ends.
-func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target system, anchor time.Time, fail context.CancelCauseFunc) {
+func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.Replay, target system, anchor time.Time, b *books, fail context.CancelCauseFunc) {
 	self := newSelfWatch(anchor)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -514,7 +515,7 @@ func (c *Conductor) everySecond(ctx context.Context, s sinks, replay *workload.R
 		}
 		row := counterRow(at, stats)
 		self.fill(&row)
-		row.Nodes = nodeUsage(ctx, target)
+		row.Nodes, row.Epoch = nodeUsage(ctx, target), b.epoch()
 		s.Counter(row)
 		if err := s.Err(); err != nil {
 			fail(err)

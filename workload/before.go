@@ -194,8 +194,9 @@ func (b *Before) replay(ctx context.Context, end time.Duration, progress func(Lo
 // changing it.
 func (b *Before) snapshot(goesOn bool) *Before {
 	state := *b
-	state.tried, state.rows, state.known = nil, nil, nil
+	state.tried = nil
 	if goesOn {
+		state.rows, state.known = maps.Clone(b.rows), maps.Clone(b.known)
 		state.triplets, state.clients, state.retries = slices.Clone(b.triplets), slices.Clone(b.clients), slices.Clone(b.retries)
 	}
 	return &state
@@ -487,6 +488,25 @@ func (t *Trace) try(m Message, at time.Duration, number int, recipients recipien
 		}
 	}
 	return try
+}
+
+// Triplet is what the greylist holds under a key.
+func (b *Before) Triplet(key greylist.Key) greylist.State {
+	i, ok := b.rows[key]
+	if !ok {
+		return greylist.State{}
+	}
+	return greylist.State{Seen: true, First: int64(b.triplets[i].first), Last: int64(b.triplets[i].last)}
+}
+
+// Client is what the greylist holds of a client.
+func (b *Before) Client(client netip.Addr) greylist.State {
+	i, ok := b.known[client]
+	if !ok {
+		return greylist.State{}
+	}
+	c := b.clients[i]
+	return greylist.State{Seen: true, First: int64(c.first), Last: int64(c.last), Credits: int64(c.credits)}
 }
 
 // Sizes are how many triplets, auto-whitelist entries and pending tries there

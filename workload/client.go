@@ -352,5 +352,3 @@ func conclude(op reference.Operation, attempts []Attempt, failOpen bool) Outcome
 		return Failed
 	}
 }
-
-func mayHaveBeen(a Attempt) bool { return a.Result.Effect == ndberr.MayHaveBeen }

@@ -180,14 +180,25 @@ const storedOptions = 6
 func (p Population) PreferenceRows() iter.Seq[preferences.Row] {
 	return func(yield func(preferences.Row) bool) {
 		for i := range p.Accounts {
-			d := newDraws(p.Seed, streamAccount, uint64(i))
-			d.next() // the name
-			d.next() // the backend
-			user := p.Address(i)
-			for _, o := range options[:storedOptions] {
-				if !yield(preferences.Row{User: user, Key: o.key, Value: o.values[d.below(len(o.values))]}) {
+			for row := range p.preferencesOf(i) {
+				if !yield(row) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// preferencesOf yields what account i has stored before a run.
+func (p Population) preferencesOf(i int) iter.Seq[preferences.Row] {
+	return func(yield func(preferences.Row) bool) {
+		d := newDraws(p.Seed, streamAccount, uint64(i))
+		d.next() // the name
+		d.next() // the backend
+		user := p.Address(i)
+		for _, o := range options[:storedOptions] {
+			if !yield(preferences.Row{User: user, Key: o.key, Value: o.values[d.below(len(o.values))]}) {
+				return
 			}
 		}
 	}

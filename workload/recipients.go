@@ -149,11 +149,7 @@ func (s *Survey) rows(now time.Time) iter.Seq[recipientRow] {
 				if row, ok := domainRow(address); ok && domains.add(row.Address) && !yield(recipientRow{route: row}) {
 					return
 				}
-				sum := sha256.Sum256([]byte(address)) // the same backend on each machine
-				a := accounts.Account{
-					Login: address, Backend: backends[int(sum[0])%len(backends)],
-					SpamThreshold: routing.DefaultSpamThreshold, Created: since, Changed: since,
-				}
+				a := recipientAccount(address, backends, since)
 				row := recipientRow{route: a.Rows()[0]}
 				if a.Validate() == nil {
 					row.account = &a

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,32 +12,10 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
+	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/preferences"
 	"github.com/mailbench/mailbench/reference/routing"
 )
-
-// Acknowledged is a write that the target said it has done, or that may have
-// happened.
-//
-// For SetPreference, User, Key and Value are the preference. For CheckGreylist,
-// User is the recipient, Key the client's address, a space and the sender, and
-// Value the virtual time of the check in Unix seconds: the triplet is stored
-// and was last seen then or later.
-type Acknowledged struct {
-	Operation        reference.Operation
-	User, Key, Value string
-	Dispatched       time.Duration // of the first attempt, since the anchor: writes of one key that overlap may end in either order
-	At               time.Duration // when the op ended, since the anchor
-	Certain          bool          // false if it may or may not have happened
-	// Lingers says that an attempt other than the answered one may have
-	// happened: its statement may take effect even after At.
-	Lingers bool
-}
-
-// AckSink takes acknowledged writes as they end, from many goroutines.
-type AckSink interface {
-	Acknowledge(a Acknowledged)
-}
 
 // The steps of a session in wall time, whatever the speed: a peer and a user
 // need their time. The ops of a session are intended at these offsets, and each
@@ -68,7 +45,7 @@ type Replay struct {
 	Clients  []Client // samples name them by index; 1 to 255
 	Target   Connector
 	Recorder Recorder
-	Ledger   AckSink       // nil if nobody wants to know
+	Ledger   Ledger        // nil if nobody wants to know
 	Anchor   time.Time     // from time.Now, so that it has a monotonic reading
 	Start    time.Duration // when the window's first microsecond is due, since the anchor
 	Speed    int           // virtual seconds a wall second, 1 or more
@@ -448,14 +425,36 @@ func (s *session) op(ctx context.Context, offset time.Duration, recipient int, o
 // acknowledge tells the ledger of the write that op has just performed, if it
 // happened or may have.
 func (s *session) acknowledge(outcome Outcome, a Acknowledged) {
-	a.Certain = outcome == OK || outcome == Retried
+	a.Certain = outcome.answered()
 	if s.replay.Ledger == nil || !a.Certain && outcome != Unknown {
 		return
 	}
-	a.Lingers = slices.ContainsFunc(s.attempts, mayHaveBeen)
-	a.Operation = s.sample.Operation
-	a.Dispatched, a.At = s.attempts[0].Dispatched, s.attempts[len(s.attempts)-1].Ended
+	others := s.attempts
+	if a.Certain {
+		others = others[:len(others)-1]
+	}
+	a.Op = s.asked()
+	a.Lingers = slices.ContainsFunc(others, func(a Attempt) bool { return a.Result.Effect != ndberr.NotApplied })
+	a.Dispatched = s.attempts[0].Dispatched
 	s.replay.Ledger.Acknowledge(a)
+}
+
+// saw tells the ledger of what op has just read.
+func (s *session) saw(outcome Outcome, r Seen) {
+	if s.replay.Ledger == nil || !outcome.answered() {
+		return
+	}
+	r.Op = s.asked()
+	s.replay.Ledger.Saw(r)
+}
+
+// asked is the op at hand.
+func (s *session) asked() Op {
+	last := s.attempts[len(s.attempts)-1]
+	return Op{
+		Operation: s.sample.Operation, Message: s.sample.Message, Recipient: s.sample.Recipient, Try: s.sample.Try,
+		Node: last.Node, Asked: last.Dispatched, At: last.Ended,
+	}
 }
 
 // answer is what an RCPT command gets.
@@ -505,7 +504,7 @@ func (s *session) recipient(ctx context.Context, offset time.Duration, i int, t 
 	switch {
 	case !asked:
 		return unasked
-	case outcome != OK && outcome != Retried:
+	case !outcome.answered():
 		s.replay.counters.checksNotAsked.Add(1)
 		return deferred
 	case route.Verdict == routing.Moving:
@@ -515,16 +514,18 @@ func (s *session) recipient(ctx context.Context, offset time.Duration, i int, t 
 	case !route.Greylist:
 		return accepted
 	}
-	now := s.replay.Day.Add(t.At)
+	request := greylist.Request{Client: t.Client, Sender: t.Message.Sender, Recipient: address, Now: s.replay.Day.Add(t.At)}
+	var decision greylist.Answer
 	grey, outcome, asked := s.op(ctx, offset+recipientStep/2, i, reference.CheckGreylist, func(ctx context.Context, target reference.Session) (uint8, error) {
-		answer, err := target.Check(ctx, greylist.Request{Client: t.Client, Sender: t.Message.Sender, Recipient: address, Now: now})
-		return uint8(answer.Verdict), err
+		var err error
+		decision, err = target.Check(ctx, request)
+		return uint8(decision.Verdict), err
 	})
 	if !asked {
 		return unasked
 	}
-	s.acknowledge(outcome, Acknowledged{User: address, Key: t.Client.String() + " " + t.Message.Sender, Value: strconv.FormatInt(now.Unix(), 10)})
-	answered := outcome == OK || outcome == Retried
+	s.acknowledge(outcome, Acknowledged{User: address, Request: request, Decision: decision})
+	answered := outcome.answered()
 	if answered && greylist.Verdict(grey).Defers() || !answered && !s.Policy.FailOpen {
 		return deferred
 	}
@@ -538,6 +539,9 @@ func (s *session) route(ctx context.Context, op reference.Operation, offset time
 		route = answer
 		return uint8(answer.Verdict), err
 	})
+	if asked {
+		s.saw(outcome, Seen{User: address, Route: route})
+	}
 	return route, outcome, asked
 }
 
@@ -545,20 +549,23 @@ func (s *session) route(ctx context.Context, op reference.Operation, offset time
 // at the first database error (functions/db_prefs.php): without preferences no
 // form is shown, and the rest of a form is not saved.
 func (s *session) login(ctx context.Context, a *Action) {
+	var stored map[string]string
 	_, outcome, asked := s.op(ctx, 0, 0, reference.ReadPreferences, func(ctx context.Context, target reference.Session) (uint8, error) {
-		stored, err := target.Read(ctx, a.User)
+		var err error
+		stored, err = target.Read(ctx, a.User)
 		if len(stored) == 0 {
 			return uint8(preferences.Empty), err
 		}
 		return uint8(preferences.Found), err
 	})
-	if asked && outcome != OK && outcome != Retried {
+	if asked && !outcome.answered() {
 		s.replay.counters.savesNotAsked.Add(int64(len(a.Saves)))
 		return
 	}
 	if !asked {
 		return
 	}
+	s.saw(outcome, Seen{User: a.User, Preferences: stored})
 	s.end()
 	for k, save := range a.Saves {
 		offset := saveAfter + time.Duration(k)*saveStep
@@ -569,7 +576,7 @@ func (s *session) login(ctx context.Context, a *Action) {
 			return
 		}
 		s.acknowledge(outcome, Acknowledged{User: a.User, Key: save.Key, Value: save.Value})
-		if outcome != OK && outcome != Retried {
+		if !outcome.answered() {
 			s.replay.counters.savesNotAsked.Add(int64(len(a.Saves) - k - 1))
 			return
 		}
@@ -588,12 +595,12 @@ func (s *session) change(ctx context.Context, j *Job) {
 		if !asked {
 			return
 		}
-		refused := (outcome == OK || outcome == Retried) && verdict != uint8(accounts.Changed) && verdict != uint8(accounts.NoAnswer)
+		refused := (outcome.answered()) && verdict != uint8(accounts.Changed) && verdict != uint8(accounts.NoAnswer)
 		if !refused {
 			key, value := promise(c, j.Changes[0].Backend)
 			s.acknowledge(outcome, Acknowledged{User: c.Login, Key: key, Value: value})
 		}
-		if refused || outcome != OK && outcome != Retried {
+		if refused || !outcome.answered() {
 			s.replay.counters.changesNotAsked.Add(int64(len(j.Changes) - k - 1))
 			return
 		}

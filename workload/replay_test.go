@@ -121,6 +121,7 @@ type samples struct {
 	mu   sync.Mutex
 	all  []Sample
 	acks []Acknowledged
+	seen []Seen
 }
 
 func (s *samples) Record(r *Sample) {
@@ -135,6 +136,12 @@ func (s *samples) Acknowledge(a Acknowledged) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acks = append(s.acks, a)
+}
+
+func (s *samples) Saw(r Seen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, r)
 }
 
 // told is each sample in words: "route ok 1" is the operation, the outcome, and
@@ -241,7 +248,7 @@ func TestOneMessageOrLogin(t *testing.T) {
 		{"a later attempt that failed for certain does not undo an earlier one", mta(1, 2), routing.Local, greylist.Pass, nil, []error{nil, errBroken, errTemporary},
 			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false, true}}},
 		{"a greylist check that committed without its answer is asked again", mta(1, 2), routing.Local, greylist.New, nil, []error{nil, errCommitted},
-			[]string{"route ok 1", "check retried 1 2"}, []ack{checked}},
+			[]string{"route ok 1", "check retried 1 2"}, []ack{{reference.CheckGreylist, true, true}}},
 
 		{"a greylist check that committed without its answer, and then was aborted, has happened", mta(1, 2), routing.Local, greylist.New, nil, []error{nil, errCommitted, errTemporary},
 			[]string{"route ok 1", "check unknown 1 2"}, []ack{{reference.CheckGreylist, false, false}}},
@@ -650,8 +657,11 @@ func TestRecipientsAreAskedOneAfterAnother(t *testing.T) {
 				t.Errorf("request %d is %+v, want %+v", i, q, want)
 			}
 			a := out.acks[i]
-			if want := fmt.Sprintf("%s %s %s", m.Recipients[i], m.Client, m.Sender); a.User+" "+a.Key != want || a.Value != fmt.Sprint(q.Now.Unix()) {
-				t.Errorf("acknowledged %+v, want %s at %d", a, want, q.Now.Unix())
+			if r := out.seen[i]; r.User != m.Recipients[i] || r.Operation != reference.Route || r.Route.Backend != "cyrus1" || int(r.Recipient) != i {
+				t.Errorf("saw %+v, want the route of %s", r, m.Recipients[i])
+			}
+			if a.User != m.Recipients[i] || a.Request != q || a.Decision.Verdict != target.grey || !a.Certain {
+				t.Errorf("acknowledged %+v, want the passing of %+v", a, q)
 			}
 		}
 	})
@@ -671,13 +681,19 @@ func TestSavesAreAcknowledgedWithTheirValues(t *testing.T) {
 		a, begin := r.Trace.(*Trace).Action(0), out.all[0].Intended
 		for k, save := range a.Saves {
 			at := begin + saveAfter + time.Duration(k)*saveStep
-			want := Acknowledged{reference.SetPreference, a.User, save.Key, save.Value, at, at + time.Millisecond, true, false}
+			want := Acknowledged{
+				Op:   Op{Operation: reference.SetPreference, Message: a.Number, Recipient: uint16(k), Node: 1, Asked: at, At: at + time.Millisecond},
+				User: a.User, Key: save.Key, Value: save.Value, Dispatched: at, Certain: true,
+			}
 			if out.acks[k] != want {
 				t.Errorf("acknowledged %+v, want %+v", out.acks[k], want)
 			}
 			if s := out.all[1+k]; s.Answer != uint8(preferences.Saved) || int(s.Recipient) != k {
 				t.Errorf("save %d is recorded as %+v", k, s)
 			}
+		}
+		if len(out.seen) != 1 || out.seen[0].User != a.User || out.seen[0].Preferences["language"] != "en_US" {
+			t.Errorf("saw %+v, want the preferences of %s", out.seen, a.User)
 		}
 		if want := []string{"connect 1", "read 1", "set 1", "set 1", "close 1"}; !reflect.DeepEqual(target.log, want) {
 			t.Errorf("got %q, want one session for all: %q", target.log, want)

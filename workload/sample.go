@@ -21,6 +21,9 @@ const (
 	Unknown          // a write that may or may not have happened
 )
 
+// answered says whether the op has its answer.
+func (o Outcome) answered() bool { return o == OK || o == Retried }
+
 func (o Outcome) String() string {
 	switch o {
 	case OK:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -54,6 +55,45 @@ func (s SQL) call(ctx context.Context, r Request) (Answer, error) {
 		}
 	}
 	return Answer{}, errors.New("greylist_check returned the unknown verdict " + verdict)
+}
+
+// MaxRows bounds what Rows takes.
+const MaxRows = 1000
+
+// Rows reads what is stored under up to MaxRows keys, of triplets and of clients,
+// in one statement; what is not stored is left out. It is for an administrator:
+// an MTA has no right to the table.
+func (s SQL) Rows(ctx context.Context, keys []Key) (map[Key]State, error) {
+	if len(keys) == 0 || len(keys) > MaxRows {
+		return nil, fmt.Errorf("read greylist rows: %d keys, 1 to %d are possible: %w", len(keys), MaxRows, fs.ErrInvalid)
+	}
+	args := make([]any, len(keys))
+	for i := range keys {
+		args[i] = keys[i][:]
+	}
+	rows, err := s.DB.QueryContext(ctx, "SELECT k, first_seen, last_seen, credits FROM greylist WHERE k IN (?"+strings.Repeat(", ?", len(keys)-1)+")", args...)
+	if err != nil {
+		return nil, fmt.Errorf("read %d greylist rows: %w", len(keys), err)
+	}
+	defer rows.Close()
+	found := make(map[Key]State, len(keys))
+	for rows.Next() {
+		var (
+			k []byte
+			r = State{Seen: true}
+		)
+		if err := rows.Scan(&k, &r.First, &r.Last, &r.Credits); err != nil {
+			return nil, fmt.Errorf("read greylist rows: %w", err)
+		}
+		if len(k) != len(Key{}) {
+			return nil, fmt.Errorf("read greylist rows: a key of %d bytes", len(k))
+		}
+		found[Key(k)] = r
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read %d greylist rows: %w", len(keys), err)
+	}
+	return found, nil
 }
 
 // MaxExpireBatch bounds what Expire takes.

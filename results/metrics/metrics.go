@@ -291,9 +291,19 @@ func (x *Metrics) Judged(run *results.Run) {
 	}
 	if l := run.Ledger; l != nil {
 		keys := gauge("mailbench_ledger_keys", "Keys with acknowledged writes that were read back.", "verdict")
-		keys.WithLabelValues(string(results.Verified)).Set(float64(l.Verified))
-		keys.WithLabelValues(string(results.Lost)).Set(float64(l.Lost))
-		keys.WithLabelValues(string(results.LedgerUnknown)).Set(float64(l.Unknown))
+		for verdict, n := range map[results.LedgerVerdict]int64{
+			results.Verified: l.Verified, results.Lost: l.Lost, results.Stale: l.Stale, results.Resurrected: l.Resurrected,
+			"allowed": l.Allowed, results.LedgerUnknown: l.Unknown,
+		} {
+			keys.WithLabelValues(string(verdict)).Set(float64(n))
+		}
+		answers := gauge("mailbench_ledger_violations", "Answers that contradict what was acknowledged.", "violation")
+		for kind, n := range map[results.ViolationKind]int64{
+			results.WrongRoute: l.Violations.WrongRoute, results.DeferredAgain: l.Violations.DeferredAgain,
+			results.LetThrough: l.Violations.LetThrough, results.WrongPreference: l.Violations.WrongPreference, "allowed": l.Violations.Allowed,
+		} {
+			answers.WithLabelValues(string(kind)).Set(float64(n))
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 				Paths: map[string]results.FaultPath{"routing": {OutageSpans: results.OutageSpans{FullOutage: &us}}, "greylist": {}}},
 			{ID: "surprise", Kind: "kill"},
 		},
-		Ledger: &results.LedgerCounts{Acknowledged: 3, Verified: 2, Lost: 1},
+		Ledger: &results.LedgerResult{LedgerCounts: results.LedgerCounts{Acknowledged: 4, Verified: 2, Lost: 1, Allowed: 1}, Violations: results.ViolationCounts{LetThrough: 5}},
 	})
 	golden.Assert(t, text(t, x), "metrics.golden")
 }

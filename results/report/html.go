@@ -59,7 +59,7 @@ type page struct {
 	Operations, Responses    part
 	ErrorCounts              *part
 	Ledger                   []string
-	Lost                     *table
+	LedgerTables             []titled
 	Hosts                    []host
 	Clients                  *table
 	Environment, Identity    *table
@@ -151,7 +151,7 @@ func HTML(w io.Writer, m results.Manifest, run *results.Run, c *results.Course) 
 		s := newPart(errorCounts(run))
 		p.ErrorCounts = &s
 	}
-	p.Ledger, p.Lost = ledger(run, c)
+	p.Ledger, p.LedgerTables = ledger(run, c)
 	var b bytes.Buffer
 	if err := t.Execute(&b, p); err != nil {
 		return fmt.Errorf("draw the report: %w", err)
@@ -436,24 +436,55 @@ func faultSpreads(c *results.Course, run *results.Run) []spread {
 	return all
 }
 
-func ledger(run *results.Run, c *results.Course) ([]string, *table) {
+func ledger(run *results.Run, c *results.Course) (notes []string, tables []titled) {
 	l := run.Ledger
 	if l == nil {
 		return []string{"Acknowledged writes were not read back."}, nil
 	}
-	notes := []string{fmt.Sprintf("%s with acknowledged writes were read back after the load: %s verified, %s lost, %s unknown.",
-		plural(l.Acknowledged, "key"), count(l.Verified), count(l.Lost), count(l.Unknown))}
-	if len(c.Lost) == 0 {
-		return notes, nil
+	notes = ledgerNotes(l)
+	kinds := &table{left: 1, head: []string{"kind", "acknowledged", "verified", "lost", "stale", "resurrected", "allowed", "unknown"}}
+	for _, kind := range results.LedgerKinds {
+		if k := l.Kinds[kind]; k.Acknowledged > 0 {
+			kinds.add(string(kind), count(k.Acknowledged), count(k.Verified), count(k.Lost), count(k.Stale), count(k.Resurrected), count(k.Allowed), count(k.Unknown))
+		}
 	}
-	if more := l.Lost + l.Unknown - int64(len(c.Lost)); more > 0 {
-		notes = append(notes, fmt.Sprintf("The first %s are listed; %s more are in %s.", plural(int64(len(c.Lost)), "key"), count(more), results.LedgerFile))
+	tables = append(tables, titled{"Keys by kind", kinds})
+	if len(l.ReadBacks) > 0 {
+		t := &table{left: 2, head: []string{"after", "read through", "at", "took", "keys", "not as acknowledged", "not read"}}
+		for _, r := range l.ReadBacks {
+			after := r.After
+			if after == "" {
+				after = "the load"
+			}
+			t.add(clip(after, 80), r.Node, micros(r.AtUS), micros(r.TookUS), count(r.Keys), count(r.Broken), count(r.Unread))
+		}
+		tables = append(tables, titled{"Readings", t})
 	}
-	t := &table{left: 3, head: []string{"user", "key", "verdict"}}
-	for _, row := range c.Lost {
-		t.add(clip(row.User, 80), clip(row.Key, 80), string(row.Verdict))
+	if rows := c.Ledger.Rows; len(rows) > 0 {
+		if broken := l.Broken() + l.Allowed + l.Unknown; broken > int64(len(rows)) {
+			notes = append(notes, fmt.Sprintf("The first %s are listed; the others are in %s.", plural(int64(len(rows)), "reading"), results.LedgerFile))
+		}
+		t := &table{left: 7, head: []string{"kind", "user", "key", "verdict", "read through", "wanted", "found"}}
+		for _, row := range rows {
+			t.add(string(row.Kind), clip(row.User, 80), clip(row.Key, 80), string(row.Verdict), row.Node, clip(row.Wanted, 80), clip(row.Found, 80))
+		}
+		tables = append(tables, titled{"Keys that do not hold what was acknowledged", t})
 	}
-	return notes, t
+	if seen := c.Ledger.Violations; len(seen) > 0 {
+		t := &table{left: 6, head: []string{"violation", "op", "user", "answered by", "wanted", "found", "at"}}
+		for _, v := range seen {
+			t.add(strings.ReplaceAll(string(v.Violation), "_", " "), fmt.Sprintf("%s %d.%d.%d", v.Operation, v.Message, v.Recipient, v.Try),
+				clip(v.User, 80), v.Node, clip(v.Wanted, 80), clip(v.Found, 80), micros(v.AtUS))
+		}
+		tables = append(tables, titled{"Answers that contradict what was acknowledged (op: number, recipient, try)", t})
+	}
+	return notes, tables
+}
+
+// titled is a table with its caption.
+type titled struct {
+	Title string
+	Table *table
 }
 
 // hosts are the failure domains, those of data nodes by their groups.

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,10 +99,12 @@ func eventful(t *testing.T, dir string) {
 	for i := range int64(121) {
 		rec.Counter(results.CounterRow{AtUS: i * 1_000_000, Offered: i * 66, InFlight: 3 + i%7, CPUUS: i * 100_000})
 	}
-	for range 150 {
-		rec.Ledger(results.LedgerRow{User: hostile, Key: "theme", Verdict: results.Lost})
-		rec.Ledger(results.LedgerRow{User: "u", Key: "theme", Verdict: results.Verified})
+	for i := range 150 {
+		rec.LedgerRow(results.LedgerRow{Kind: results.Preference, User: hostile, Key: "theme " + strconv.Itoa(i), Verdict: results.Lost, Node: "mta1", Wanted: hostile, Found: hostile})
+		rec.Violation(results.Violation{Violation: results.WrongRoute, Operation: "route", User: hostile, Node: "mta1", Wanted: hostile, Found: hostile})
 	}
+	rec.ReadBack(results.ReadBack{After: hostile, Node: "mta1", AtUS: 119_000_000, TookUS: 500_000, Keys: 300, Broken: 150})
+	rec.LedgerSummary(results.LedgerSummary{results.Preference: {Acknowledged: 300, Verified: 150, Lost: 150}})
 	if err := rec.Close(results.EndOfRun{At: 121 * sec, Reason: results.Completed}); err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +133,12 @@ func TestPageTellsWhatTheRunDid(t *testing.T) {
 		t.Error("a name is not escaped")
 	}
 	for sentence, want := range map[string]string{
-		"the verdict in a sentence":   `<span class="badge">DATA LOSS</span> 150 of 300 acknowledged writes are gone.`,
+		"the verdict in a sentence":   `<span class="badge">DATA LOSS</span> 150 of 300 keys with acknowledged writes do not hold them.`,
 		"why it cannot be relied on":  "fault f4-never (kill data4) was not injected",
 		"what a fault cost":           `<th scope="row">1 kill sql1</th>`,
 		"the budget left":             "overspent by ",
 		"an objective without budget": "no budget, ",
-		"lost keys":                   "The first 100 keys are listed; 50 more are in ledger.jsonl.",
+		"lost keys":                   "The first 100 readings are listed; the others are in ledger.jsonl.",
 		"a node that is silent":       "data1 silent",
 		"a node that starts":          "data2 starting",
 		"a client":                    "sql1, sql2",
@@ -217,7 +220,9 @@ func TestPageIsBounded(t *testing.T) {
 		rec.Record(&s)
 	}
 	for i := range 1000 {
-		rec.Ledger(results.LedgerRow{User: strings.Repeat("u", 200+i), Key: strings.Repeat("k", 200), Verdict: results.Lost})
+		long := strings.Repeat("k", 200)
+		rec.LedgerRow(results.LedgerRow{Kind: results.Preference, User: strings.Repeat("u", 200+i), Key: long, Verdict: results.Lost, Wanted: long, Found: long})
+		rec.Violation(results.Violation{Violation: results.WrongPreference, User: strings.Repeat("u", 200+i), Wanted: long, Found: long})
 	}
 	if err := rec.Close(results.EndOfRun{At: 101 * time.Second, Reason: results.Completed}); err != nil {
 		t.Fatal(err)

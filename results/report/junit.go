@@ -101,12 +101,19 @@ func runSuite(run *results.Run) junitSuite {
 	switch l := run.Ledger; {
 	case l == nil:
 		ledger.Skipped = &junitMessage{Message: "not read back"}
-	case l.Lost > 0:
+	case l.Broken() > 0:
 		ledger.Failure = &junitMessage{
-			Message: fmt.Sprintf("%s of %s are gone", count(l.Lost), plural(l.Acknowledged, "acknowledged write")), Type: string(results.DataLoss),
+			Message: fmt.Sprintf("%s of %s do not hold what was acknowledged", count(l.Broken()), plural(l.Acknowledged, "key")), Type: string(results.DataLoss),
 		}
 	}
-	return junitSuite{Name: "run", Cases: []junitCase{reliable, ledger}}
+	answers := junitCase{Name: "no answer contradicts what was acknowledged", Class: run.Scenario}
+	switch l := run.Ledger; {
+	case l == nil:
+		answers.Skipped = &junitMessage{Message: "not known: the ledger was not read back"}
+	case l.Violations.Total() > 0:
+		answers.Failure = &junitMessage{Message: violations(&l.Violations), Type: string(results.DataLoss)}
+	}
+	return junitSuite{Name: "run", Cases: []junitCase{reliable, ledger, answers}}
 }
 
 func objectiveSuite(run *results.Run) junitSuite {

@@ -19,29 +19,29 @@ func TestJUnitCases(t *testing.T) {
 		want     string // of each suite: passed, failed, errors, skipped
 	}{
 		{"everything holds", func(*results.Run) {},
-			"run 2/0/0/0 objectives 3/0/0/0 fault f1 3/0/0/0 fault f2 3/0/0/0"},
+			"run 3/0/0/0 objectives 3/0/0/0 fault f1 3/0/0/0 fault f2 3/0/0/0"},
 		{"an objective is missed, and no fault alone did it", func(run *results.Run) {
 			run.Objectives[0].Verdict = results.Violated
-		}, "run 2/0/0/0 objectives 2/1/0/0 fault f1 3/0/0/0 fault f2 3/0/0/0"},
+		}, "run 3/0/0/0 objectives 2/1/0/0 fault f1 3/0/0/0 fault f2 3/0/0/0"},
 		{"an objective is missed, and one fault did it", func(run *results.Run) {
 			run.Objectives[0].Verdict = results.Violated
 			run.Faults[1].Budgets[0].BudgetSpent = &tooMuch
-		}, "run 2/0/0/0 objectives 2/1/0/0 fault f1 3/0/0/0 fault f2 2/1/0/0"},
+		}, "run 3/0/0/0 objectives 2/1/0/0 fault f1 3/0/0/0 fault f2 2/1/0/0"},
 		{"a fault that was not injected is no pass", func(run *results.Run) {
 			run.Faults[0].InjectedAtUS = nil
-		}, "run 2/0/0/0 objectives 3/0/0/0 fault f1 0/0/0/3 fault f2 3/0/0/0"},
+		}, "run 3/0/0/0 objectives 3/0/0/0 fault f1 0/0/0/3 fault f2 3/0/0/0"},
 		{"nothing passes or fails of a run that is inconclusive", func(run *results.Run) {
 			run.Reasons = []string{"the generator fell behind", "and more"}
 			run.Objectives[0].Verdict = results.Violated
 			run.Faults[1].Budgets[0].BudgetSpent = &tooMuch
-		}, "run 0/0/1/1 objectives 0/0/0/3 fault f1 0/0/0/3 fault f2 0/0/0/3"},
+		}, "run 0/0/1/2 objectives 0/0/0/3 fault f1 0/0/0/3 fault f2 0/0/0/3"},
 		{"a loss is told of an inconclusive run, too", func(run *results.Run) {
 			run.Reasons = []string{"the generator fell behind"}
 			run.Ledger.Lost = 1
-		}, "run 0/1/1/0 objectives 0/0/0/3 fault f1 0/0/0/3 fault f2 0/0/0/3"},
+		}, "run 0/1/1/1 objectives 0/0/0/3 fault f1 0/0/0/3 fault f2 0/0/0/3"},
 		{"a ledger that was not read back is no pass", func(run *results.Run) {
 			run.Ledger = nil
-		}, "run 1/0/0/1 objectives 3/0/0/0 fault f1 3/0/0/0 fault f2 3/0/0/0"},
+		}, "run 1/0/0/2 objectives 3/0/0/0 fault f1 3/0/0/0 fault f2 3/0/0/0"},
 	} {
 		run := judged(t, "two-kills")
 		run.Reasons = nil

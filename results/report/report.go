@@ -209,8 +209,11 @@ func Markdown(w io.Writer, run *results.Run) error {
 func Headline(run *results.Run) string {
 	switch run.Verdict {
 	case results.DataLoss:
-		return fmt.Sprintf("DATA LOSS: %s of %s acknowledged writes are gone.",
-			count(run.Ledger.Lost), count(run.Ledger.Acknowledged))
+		l := run.Ledger
+		if l.Broken() == 0 {
+			return fmt.Sprintf("DATA LOSS: %s.", violations(&l.Violations))
+		}
+		return fmt.Sprintf("DATA LOSS: %s of %s with acknowledged writes do not hold them.", count(l.Broken()), plural(l.Acknowledged, "key"))
 	case results.Inconclusive:
 		more := ""
 		if n := len(run.Reasons) - 1; n > 0 {
@@ -552,15 +555,75 @@ func errorCounts(run *results.Run) section {
 }
 
 func rest(run *results.Run) section {
-	ledger := "Acknowledged writes: not read back."
-	if l := run.Ledger; l != nil {
-		ledger = fmt.Sprintf("Acknowledged writes: %s; %s verified, %s lost, %s unknown.",
-			count(l.Acknowledged), count(l.Verified), count(l.Lost), count(l.Unknown))
+	notes := []string{"Acknowledged writes: not read back."}
+	if run.Ledger != nil {
+		notes = ledgerNotes(run.Ledger)
 	}
-	notes := append([]string{ledger}, remarks(run)...)
+	notes = append(notes, remarks(run)...)
 	return section{title: "Run", notes: append(notes,
 		fmt.Sprintf("Repeat it: mailbench run %s, the file beside this run (seed %d).", results.ScenarioFile, run.Seed),
 	)}
+}
+
+// ledgerNotes say what became of acknowledged writes.
+func ledgerNotes(l *results.LedgerResult) []string {
+	text := fmt.Sprintf("Acknowledged writes: %s; %s verified", plural(l.Acknowledged, "key"), count(l.Verified))
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{
+		{l.Lost, "lost"}, {l.Stale, "stale"}, {l.Resurrected, "resurrected"},
+		{l.Allowed, "allowed to be lost, as the cluster went back to an older checkpoint"}, {l.Unknown, "unknown"},
+	} {
+		if c.n > 0 {
+			text += fmt.Sprintf(", %s %s", count(c.n), c.what)
+		}
+	}
+	readings, readAfter := len(l.ReadBacks), map[string]bool{}
+	for _, r := range l.ReadBacks {
+		if r.After != "" {
+			readAfter[r.After] = true
+		}
+	}
+	text += "."
+	if readings > 0 {
+		text += fmt.Sprintf(" They were read %s, each through one SQL node", plural(int64(readings), "time"))
+		if n := len(readAfter); n > 0 {
+			text += fmt.Sprintf(": after %s, and at the end", plural(int64(n), "fault"))
+		}
+		text += "."
+	}
+	notes := []string{text}
+	if l.Violations.Total()+l.Violations.Allowed > 0 {
+		notes = append(notes, violations(&l.Violations)+".")
+	}
+	for _, x := range l.Restores {
+		notes = append(notes, fmt.Sprintf("The whole cluster restarted %s after the recording began, from global checkpoint %d.", micros(x.AtUS), x.GCI))
+	}
+	return notes
+}
+
+// violations says how answers contradicted what was acknowledged.
+func violations(v *results.ViolationCounts) string {
+	var parts []string
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{
+		{v.WrongRoute, "a wrong route"}, {v.DeferredAgain, "deferred again"}, {v.LetThrough, "let through"}, {v.WrongPreference, "a wrong preference"},
+	} {
+		if c.n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", count(c.n), c.what))
+		}
+	}
+	text := fmt.Sprintf("%s contradicted what was acknowledged", plural(v.Total(), "answer"))
+	if len(parts) > 0 {
+		text += " (" + strings.Join(parts, ", ") + ")"
+	}
+	if v.Allowed > 0 {
+		text += fmt.Sprintf(", %s more may, after the restart of the whole cluster", count(v.Allowed))
+	}
+	return text
 }
 
 // remarks are about the load and its generator.

@@ -46,7 +46,13 @@ func large(t *testing.T) *results.Run {
 	run.Faults[0].Target = "sql-node-of-mta1|x"
 	run.Faults[0].BadOps = 1_234_567
 	run.Objectives[0].Name = "mail <flows> whenever *anything* at all is alive"
-	run.Ledger = &results.LedgerCounts{Acknowledged: 12_000, Verified: 11_997, Lost: 2, Unknown: 1}
+	run.Ledger = &results.LedgerResult{
+		LedgerCounts: results.LedgerCounts{Acknowledged: 1_234_567, Verified: 1_230_000, Lost: 4_000, Stale: 400, Resurrected: 100, Allowed: 66, Unknown: 1},
+		Kinds:        map[results.LedgerKind]results.LedgerCounts{},
+		Violations:   results.ViolationCounts{WrongRoute: 1_234, DeferredAgain: 1, LetThrough: 12_345, WrongPreference: 7, Allowed: 9},
+		ReadBacks:    []results.ReadBack{{After: "f1", Node: "mta1"}, {After: "f1", Node: "mta2"}, {Node: "mta1"}},
+		Restores:     []results.Restore{{AtUS: 65_000_000, GCI: 1234}},
+	}
 	return run
 }
 
