@@ -3,6 +3,7 @@ package results
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -31,6 +32,10 @@ type Course struct {
 	Faults   []FaultCourse                       // those that cost most, in the plan's order
 	Response map[reference.Path]*PathPercentiles // of the paths that were asked
 	Ledger   *Ledger                             // at most maxLost rows and violations
+
+	from, end, width time.Duration
+	objectives       []Objective
+	stretches        stretches
 }
 
 // Column is what happened in one stretch of time. An op belongs to the one in
@@ -160,11 +165,9 @@ type PathPercentiles struct{ latencies }
 // HDR is the spread in microseconds, as a histogram of the library.
 func (p *PathPercentiles) HDR() (*hdrhistogram.Histogram, error) {
 	h := hdrhistogram.New(1, maxLatencyUS, 3)
-	for bucket, n := range p.counts {
-		if n > 0 {
-			if err := h.RecordValues(min(bucketEnd(bucket), p.max), n); err != nil {
-				return nil, err
-			}
+	for us, n := range p.all() {
+		if err := h.RecordValues(us, n); err != nil {
+			return nil, err
 		}
 	}
 	return h, h.RecordValues(maxLatencyUS, p.overflow)
@@ -173,19 +176,13 @@ func (p *PathPercentiles) HDR() (*hdrhistogram.Histogram, error) {
 // maxLost bounds the keys that a course names.
 const maxLost = 100
 
-// ReadCourse reads the course of a recording from which run was judged.
-func ReadCourse(r *Reader, run *Run) (*Course, error) {
-	t, err := readTimeline(r)
-	if err != nil {
-		return nil, err
-	}
+// newCourse begins the course of a recording.
+func newCourse(r *Reader, t *timeline) (*Course, error) {
 	end := t.endTime(0)
 	if t.end == nil {
-		for s, err := range r.Samples() {
-			if err != nil {
-				return nil, err
-			}
-			end = max(end, s.Intended+s.Response())
+		// How wide columns are is not known before.
+		if err := r.Feed(func(s *workload.Sample) { end = max(end, s.Intended+s.Response()) }); err != nil {
+			return nil, err
 		}
 	}
 	var from time.Duration
@@ -198,40 +195,48 @@ func ReadCourse(r *Reader, run *Run) (*Course, error) {
 		FromUS: from.Microseconds(), ToUS: end.Microseconds(), ColumnUS: width.Microseconds(),
 		Columns:  make([]Column, (end-from+width-1)/width),
 		Response: map[reference.Path]*PathPercentiles{},
+		from:     from, end: end, width: width, objectives: r.manifest.Objectives,
+		stretches: newStretches(t, from, end),
 	}
-	objectives := r.manifest.Objectives
 	for i := range c.Columns {
-		c.Columns[i].Bad = make([]int64, len(objectives))
+		c.Columns[i].Bad = make([]int64, len(c.objectives))
 	}
-	c.Faults = faultCourses(t, run, from, end)
-	column := func(at time.Duration) *Column {
-		return &c.Columns[min(max(0, int64((at-from)/width)), int64(len(c.Columns)-1))]
-	}
-	for s, err := range r.Samples() {
-		if err != nil {
-			return nil, err
+	return c, nil
+}
+
+// finish completes the course when all samples were added, from the judge that
+// saw the same and the run that it made.
+func (c *Course) finish(r *Reader, t *timeline, j *judge, run *Run) error {
+	for path, p := range j.paths {
+		if p.response.total > 0 {
+			c.Response[path] = &PathPercentiles{p.response}
 		}
-		c.add(column(s.Intended), &s, objectives)
 	}
+	c.Faults = c.faultCourses(t, run)
 	for row, err := range r.Counters() {
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if at := time.Duration(row.AtUS) * time.Microsecond; at >= from && at <= end {
-			at := column(at)
-			at.InFlight = max(at.InFlight, row.InFlight)
+		if at := time.Duration(row.AtUS) * time.Microsecond; at >= c.from && at <= c.end {
+			col := c.column(at)
+			col.InFlight = max(col.InFlight, row.InFlight)
 		}
 	}
-	c.spend(run, objectives)
-	if c.Nodes, err = nodeCourses(r, from, end); err != nil {
-		return nil, err
+	c.spend(run)
+	var err error
+	if c.Nodes, err = nodeCourses(r, c.from, c.end); err != nil {
+		return err
 	}
 	if c.Ledger, err = r.Ledger(); err != nil {
-		return nil, err
+		return err
 	}
 	c.Ledger.Rows = c.Ledger.Rows[:min(len(c.Ledger.Rows), maxLost)]
 	c.Ledger.Violations = c.Ledger.Violations[:min(len(c.Ledger.Violations), maxLost)]
-	return c, nil
+	return nil
+}
+
+func (c *Course) column(at time.Duration) *Column {
+	return &c.Columns[min(max(0, int64((at-c.from)/c.width)), int64(len(c.Columns)-1))]
 }
 
 // columnWidth is the shortest of 100 ms, 200 ms, 500 ms, 1 s, … of which a run
@@ -248,9 +253,9 @@ func columnWidth(length time.Duration) time.Duration {
 	return width
 }
 
-func (c *Course) add(col *Column, s *workload.Sample, objectives []Objective) {
-	path, response := s.Operation.Path(), s.Response()
-	us := max(0, response.Microseconds())
+// add counts an op.
+func (c *Course) add(s *workload.Sample) {
+	col, path, us := c.column(s.Intended), s.Operation.Path(), max(0, s.Response().Microseconds())
 	col.Outcomes[s.Outcome]++
 	if wrong(s) {
 		col.Wrong++
@@ -261,40 +266,72 @@ func (c *Course) add(col *Column, s *workload.Sample, objectives []Objective) {
 		}
 	}
 	col.Response.add(us)
-	for i, o := range objectives {
-		if o.Covers(s) && !o.Good(s) {
+	for i := range c.objectives {
+		if o := &c.objectives[i]; o.Covers(s) && !o.Good(s) {
 			col.Bad[i]++
 		}
 	}
-	p := c.Response[path]
-	if p == nil {
-		p = new(PathPercentiles)
-		c.Response[path] = p
+	c.stretches.at(s.Intended)[path].add(us)
+}
+
+// stretches are the times between any two moments at which a fault's window
+// begins or ends, with the latencies of the ops that were intended in each. What
+// is before, in and after a window is made of whole stretches, so that one
+// histogram is counted for an op, however many faults there are.
+type stretches struct {
+	begins []time.Duration // in order; the first stretch is what comes before all
+	counts []pathHistograms
+	last   int // that was asked for
+}
+
+// pathHistograms are the latencies of each path, by its number.
+type pathHistograms [len(reference.Paths) + 1]Histogram
+
+func newStretches(t *timeline, from, end time.Duration) stretches {
+	begins := []time.Duration{from, end}
+	for _, f := range t.faults {
+		if start, stop, injected := f.window(); injected {
+			begins = append(begins, start, stop)
+		}
 	}
-	p.add(response)
-	for i := range c.Faults {
-		f := &c.Faults[i]
-		var phase map[reference.Path]*Histogram
-		switch at := s.Intended; {
-		case at >= f.beforeFrom && at < f.from:
-			phase = f.Before
-		case at >= f.from && at < f.to:
-			phase = f.During
-		case at >= f.to && at < f.afterTo:
-			phase = f.After
-		default:
+	slices.Sort(begins)
+	begins = slices.Compact(begins)
+	return stretches{begins: begins, counts: make([]pathHistograms, len(begins)+1)}
+}
+
+// at returns the histograms of the stretch that holds a time.
+func (s *stretches) at(at time.Duration) *pathHistograms {
+	if i := s.last; i > 0 && at < s.begins[i-1] || i < len(s.begins) && at >= s.begins[i] {
+		s.last = sort.Search(len(s.begins), func(i int) bool { return s.begins[i] > at })
+	}
+	return &s.counts[s.last]
+}
+
+// between merges the histograms of the stretches from one moment to another, both
+// of which begin a stretch. Paths that were not asked are left out.
+func (s *stretches) between(from, to time.Duration) map[reference.Path]*Histogram {
+	merged := map[reference.Path]*Histogram{}
+	for i, begin := range s.begins {
+		if begin < from || begin >= to {
 			continue
 		}
-		if phase[path] == nil {
-			phase[path] = new(Histogram)
+		for _, path := range reference.Paths {
+			h := &s.counts[i+1][path]
+			if h.total == 0 {
+				continue
+			}
+			if merged[path] == nil {
+				merged[path] = new(Histogram)
+			}
+			merged[path].Merge(h)
 		}
-		phase[path].add(us)
 	}
+	return merged
 }
 
 // spend adds up the bad events from column to column.
-func (c *Course) spend(run *Run, objectives []Objective) {
-	for i, o := range objectives {
+func (c *Course) spend(run *Run) {
+	for i, o := range c.objectives {
 		counts := objectiveCounts{Objective: o, good: run.Objectives[i].Good, bad: run.Objectives[i].Bad}
 		var bad int64
 		for k := range c.Columns {
@@ -334,7 +371,7 @@ func (c *Course) Merged(most int) *Course {
 }
 
 // faultCourses finds the windows of the faults that cost most.
-func faultCourses(t *timeline, run *Run, from, end time.Duration) []FaultCourse {
+func (c *Course) faultCourses(t *timeline, run *Run) []FaultCourse {
 	var drawn []int
 	for i, f := range t.faults {
 		if f.injected != nil {
@@ -347,10 +384,7 @@ func faultCourses(t *timeline, run *Run, from, end time.Duration) []FaultCourse 
 	var courses []FaultCourse
 	for _, i := range drawn {
 		start, stop, _ := t.faults[i].window()
-		f := FaultCourse{
-			ID: t.faults[i].id, beforeFrom: from, from: start, to: stop, afterTo: end,
-			Before: map[reference.Path]*Histogram{}, During: map[reference.Path]*Histogram{}, After: map[reference.Path]*Histogram{},
-		}
+		before, after := c.from, c.end
 		for k, other := range t.faults {
 			otherFrom, otherTo, injected := other.window()
 			if k == i || !injected {
@@ -358,13 +392,17 @@ func faultCourses(t *timeline, run *Run, from, end time.Duration) []FaultCourse 
 			}
 			// The calm stretches end where any other fault begins or is not over.
 			if otherFrom < start {
-				f.beforeFrom = max(f.beforeFrom, min(otherTo, start))
+				before = max(before, min(otherTo, start))
 			}
 			if otherTo > stop {
-				f.afterTo = min(f.afterTo, max(otherFrom, stop))
+				after = min(after, max(otherFrom, stop))
 			}
 		}
-		courses = append(courses, f)
+		courses = append(courses, FaultCourse{
+			ID:     t.faults[i].id,
+			Before: c.stretches.between(before, start), During: c.stretches.between(start, stop), After: c.stretches.between(stop, after),
+			beforeFrom: before, from: start, to: stop, afterTo: after,
+		})
 	}
 	return courses
 }

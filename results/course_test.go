@@ -20,11 +20,7 @@ func course(t testing.TB, dir string) (*Course, *Run) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := Judge(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ReadCourse(r, run)
+	run, _, c, err := JudgeAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,14 +128,16 @@ func ReadFaultRows(path string) ([]FaultRow, error) {
 
 // WriteFaultRows writes a file of rows anew. A reader sees the old rows or the new.
 func WriteFaultRows(path string, rows []FaultRow) error {
-	fresh := path + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("write the rows of a fault table: %w", err)
-	}
-	if err := AppendFaultRows(fresh, rows); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, path); err != nil {
+	err := ReplaceFile(path, func(w io.Writer) error {
+		encoder := json.NewEncoder(w)
+		for _, row := range rows {
+			if err := encoder.Encode(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("write the rows of a fault table: %w", err)
 	}
 	return nil

@@ -2,23 +2,39 @@ package results
 
 import (
 	"bytes"
+	"encoding/base64"
 	"io"
 	"math"
+	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/klauspost/compress/zlib"
 
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/workload"
 )
 
+// writeHlog writes the log of a whole recording.
+func writeHlog(w io.Writer, r *Reader) error {
+	h, err := NewHlog(w, r)
+	if err != nil {
+		return err
+	}
+	if err := r.Feed(h.Record); err != nil {
+		return err
+	}
+	return h.Close()
+}
+
 func hlogOf(t testing.TB, dir string) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := WriteHlog(&b, open(t, dir)); err != nil {
+	if err := writeHlog(&b, open(t, dir)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -128,6 +144,7 @@ func TestHlogTakesLateAndLongSamples(t *testing.T) {
 		op(4, reference.Route, 1, sql1, -3*sec, ms),              // before the anchor
 		op(5, reference.Route, 1, sql1, 90*sec, 11*time.Minute),  // longer than is told apart
 		op(6, reference.Route, 1, sql1, 100*sec, 90*time.Second), // ends in second 190
+		op(7, reference.Route, 1, sql1, 700*sec, -ms),
 	} {
 		rec.Record(&s)
 	}
@@ -149,8 +166,86 @@ func TestHlogTakesLateAndLongSamples(t *testing.T) {
 		}
 		n += h.TotalCount()
 	}
-	if got, want := strings.Join(starts, " "), "40.000 41.000 100.000 690.000 750.000"; got != want || n != 6 {
-		t.Errorf("%d ops in seconds %s, want 6 in %s", n, got, want)
+	for _, footer := range []string{
+		"#[3 ops were recorded too late for their second, or ended before the start, and are counted in a later one]\n",
+		"#[1 ops took longer than ten minutes and are counted as ten minutes]\n",
+		"#[1 ops ended before they were intended, by a broken clock, and are counted as zero]\n",
+	} {
+		if !strings.Contains(log, footer) {
+			t.Errorf("no line %s in\n%s", footer, log)
+		}
+	}
+	if got, want := strings.Join(starts, " "), "40.000 41.000 100.000 690.000 699.000 750.000"; got != want || n != 7 {
+		t.Errorf("%d ops in seconds %s, want 7 in %s", n, got, want)
+	}
+}
+
+// inflated is what an encoded histogram holds.
+func inflated(t testing.TB, encoded []byte) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(string(encoded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := zlib.NewReader(bytes.NewReader(b[8:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err = io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// What the encoder makes is what the library makes of the same latencies, and its
+// quantiles are those of a sort, to three digits and rounded up.
+func TestHlogEncodesAsTheLibraryDoes(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	some := func(n int, most int64) []int64 {
+		values := make([]int64, n)
+		for i := range values {
+			values[i] = rnd.Int64N(most)
+		}
+		return values
+	}
+	e := newHlogEncoder()
+	for sentence, values := range map[string][]int64{
+		"one of none":               {0},
+		"the shortest ones":         {0, 1, 2, 3},
+		"a bucket is left out":      {1, 3},
+		"many in a bucket":          slices.Repeat([]int64{700, 1_000_001}, 1000),
+		"some of a second":          some(50, 10_000),
+		"of all lengths":            some(5000, maxLatencyUS),
+		"the longest":               {maxLatencyUS},
+		"longer than is told apart": {5, maxLatencyUS + 1, 3 * maxLatencyUS},
+	} {
+		slices.Sort(values)
+		want := hdrhistogram.New(hlogLowest, hlogHighest, 3)
+		for _, us := range values {
+			if err := want.RecordValue(min(us, maxLatencyUS) * 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		encoded, err := want.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := e.encode(values)
+		if !bytes.Equal(inflated(t, ours), inflated(t, encoded)) {
+			t.Errorf("%s: it is not what the library encodes", sentence)
+		}
+		got, err := hdrhistogram.Decode(ours)
+		if err != nil {
+			t.Errorf("%s: %v", sentence, err)
+			continue
+		}
+		for _, permille := range []int{1, 500, 900, 990, 999, 1000} {
+			exactly := min(exact(values, permille), maxLatencyUS) * 1000
+			if off := got.ValueAtPercentile(float64(permille)/10) - exactly; off < 0 || off > max(1<<hlogUnitBits, exactly/1000) {
+				t.Errorf("%s: quantile %d‰ is %d ns more than %d ns", sentence, permille, off, exactly)
+			}
+		}
 	}
 }
 
@@ -158,7 +253,7 @@ func BenchmarkHlog(b *testing.B) {
 	dir := b.TempDir()
 	twoKills(b, dir, testManifest(b), completed)
 	for b.Loop() {
-		if err := WriteHlog(io.Discard, open(b, dir)); err != nil {
+		if err := writeHlog(io.Discard, open(b, dir)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -27,29 +27,47 @@ func Judge(r *Reader) (*Run, error) {
 
 // JudgeBudget makes beside it a record of how the error budgets went.
 func JudgeBudget(r *Reader) (*Run, *Budget, error) {
-	j, ledger, err := readJudge(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	j.finish()
-	return j.run(ledger, r.Truncated()), j.budget(), nil
-}
-
-// readJudge reads a recording to its end.
-func readJudge(r *Reader) (*judge, *LedgerResult, error) {
 	t, err := readTimeline(r)
 	if err != nil {
 		return nil, nil, err
 	}
+	j, ledger, err := readJudge(r, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	return j.run(ledger, r.Truncated()), j.budget(), nil
+}
+
+// JudgeAll makes beside them the course of the run. It reads the samples once,
+// and gives each of them to others, too: see Feed.
+func JudgeAll(r *Reader, others ...func(*workload.Sample)) (*Run, *Budget, *Course, error) {
+	t, err := readTimeline(r)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	c, err := newCourse(r, t)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	j, ledger, err := readJudge(r, t, append(others, c.add)...)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	run := j.run(ledger, r.Truncated())
+	if err := c.finish(r, t, j, run); err != nil {
+		return nil, nil, nil, err
+	}
+	return run, j.budget(), c, nil
+}
+
+// readJudge reads a recording to its end, for others too.
+func readJudge(r *Reader, t *timeline, others ...func(*workload.Sample)) (*judge, *LedgerResult, error) {
 	j, err := newJudge(r.manifest, t)
 	if err != nil {
 		return nil, nil, err
 	}
-	for s, err := range r.Samples() {
-		if err != nil {
-			return nil, nil, err
-		}
-		j.add(&s)
+	if err := r.Feed(append(others, j.add)...); err != nil {
+		return nil, nil, err
 	}
 	for row, err := range r.Counters() {
 		if err != nil {
@@ -62,6 +80,7 @@ func readJudge(r *Reader) (*judge, *LedgerResult, error) {
 		return nil, nil, err
 	}
 	t.durable(j.epochs)
+	j.finish()
 	return j, ledger.judged(t.restores), nil
 }
 

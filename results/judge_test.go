@@ -99,7 +99,7 @@ func TestJudgingIsPure(t *testing.T) {
 		t.Errorf("run.json changed on its way through ReadRun: %v", err)
 	}
 	var a, b bytes.Buffer
-	if WriteHlog(&a, r) != nil || WriteHlog(&b, open(t, there)) != nil || !bytes.Equal(a.Bytes(), b.Bytes()) {
+	if writeHlog(&a, r) != nil || writeHlog(&b, open(t, there)) != nil || !bytes.Equal(a.Bytes(), b.Bytes()) {
 		t.Error("latency.hlog is another")
 	}
 }
@@ -166,7 +166,7 @@ func TestCharging(t *testing.T) {
 		if got := tl.charged(&s); got != row.want {
 			t.Errorf("%s: charged to %d, want %d", row.name, got, row.want)
 		}
-		if got := tl.phaseAt(row.from); got != row.wantPhase {
+		if got := tl.phaseName(tl.phaseAt(row.from)); got != row.wantPhase {
 			t.Errorf("%s: began in %q, want %q", row.name, got, row.wantPhase)
 		}
 	}
@@ -501,7 +501,7 @@ func TestPhasesFollowEachOther(t *testing.T) {
 	tl.phase(chaos.Event{At: 2 * sec, Name: "measure"})
 	tl.phase(chaos.Event{At: 1 * sec, Name: "drain"}) // a clock that went wrong
 	for at, want := range map[time.Duration]string{1 * sec: "none", 2 * sec: "drain"} {
-		if got := tl.phaseAt(at); got != want {
+		if got := tl.phaseName(tl.phaseAt(at)); got != want {
 			t.Errorf("phase at %s is %q, want %q", at, got, want)
 		}
 	}
@@ -522,10 +522,12 @@ func BenchmarkJudge(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
+	before := processorTime(b)
 	for b.Loop() {
 		mustJudge(b, dir)
 	}
 	b.ReportMetric(float64(len(samples)*b.N)/b.Elapsed().Seconds(), "samples/s")
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(len(samples)*b.N), "cpu-ns/sample")
 }
 
 // A message begins once, however often its address is routed.

@@ -1,8 +1,10 @@
 package results
 
 import (
+	"iter"
 	"math/big"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,23 +15,84 @@ const MaxLatency = 10 * time.Minute
 
 const maxLatencyUS = int64(MaxLatency / time.Microsecond)
 
-// latencies counts latencies in the buckets of an HDR histogram with three
-// significant digits: single microseconds up to 2047, then 1024 buckets for
-// each power of two. It computes in integers only, so that every machine finds
-// the same quantiles; hdrhistogram-go ranks in floating point.
+// latencies keeps latencies in whole microseconds, so that their quantiles are
+// exact. What a run has most of, those below countedUS, are counted one by one,
+// which takes 256 KiB however many there are; each that took longer takes 4
+// bytes. As long as there are so few that a list of them all takes less, they
+// are kept as one. No run has 2^32 ops.
 type latencies struct {
-	counts   []int64
+	counts   []uint32 // by microsecond; nil while there are few
+	list     []uint32 // all that are not in counts
 	total    int64
-	overflow int64 // longer than maxLatencyUS
+	overflow int64 // longer than maxLatencyUS, and not kept
 	max      int64
 }
 
-const subBucketBits = 10
+const countedUS = 1 << 16
 
-func bucketOf(us int64) int { return logBucket(us, subBucketBits) }
+// add counts one latency. One below zero, which only clocks that disagree can
+// make, counts as zero.
+func (l *latencies) add(d time.Duration) {
+	us := max(0, d.Microseconds())
+	l.total++
+	l.max = max(l.max, us)
+	switch {
+	case us > maxLatencyUS:
+		l.overflow++
+	case l.counts != nil && us < countedUS:
+		l.counts[us]++
+	default:
+		l.list = append(l.list, uint32(us))
+		if l.counts == nil && len(l.list) == countedUS {
+			l.count()
+		}
+	}
+}
 
-// bucketEnd is the largest value in a bucket.
-func bucketEnd(bucket int) int64 { return logBucketEnd(bucket, subBucketBits) }
+// count moves what can be counted out of the list.
+func (l *latencies) count() {
+	l.counts = make([]uint32, countedUS)
+	longer := l.list[:0]
+	for _, us := range l.list {
+		if us < countedUS {
+			l.counts[us]++
+		} else {
+			longer = append(longer, us)
+		}
+	}
+	l.list = slices.Clone(longer)
+}
+
+// all yields the latencies that are kept, in order, and how often there is each,
+// perhaps in several parts.
+func (l *latencies) all() iter.Seq2[int64, int64] {
+	return func(yield func(us, n int64) bool) {
+		for us, n := range l.counts {
+			if n > 0 && !yield(int64(us), int64(n)) {
+				return
+			}
+		}
+		slices.Sort(l.list)
+		for _, us := range l.list {
+			if !yield(int64(us), 1) {
+				return
+			}
+		}
+	}
+}
+
+// quantile returns the smallest latency that permille thousandths of all
+// latencies do not exceed.
+func (l *latencies) quantile(permille int64) int64 {
+	rank := (l.total*permille + 999) / 1000
+	var seen int64
+	for us, n := range l.all() {
+		if seen += n; seen >= rank {
+			return us
+		}
+	}
+	return l.max // among the overflow, or there are none
+}
 
 // logBucket numbers the buckets of an HDR histogram that has 2^resolution of
 // them for each power of two.
@@ -41,36 +104,6 @@ func logBucket(us int64, resolution int) int {
 func logBucketEnd(bucket, resolution int) int64 {
 	shift := max(0, bucket>>resolution-1)
 	return (int64(bucket-shift<<resolution)+1)<<shift - 1
-}
-
-// add counts one latency. One below zero, which only clocks that disagree can
-// make, counts as zero.
-func (l *latencies) add(d time.Duration) {
-	us := max(0, d.Microseconds())
-	l.total++
-	l.max = max(l.max, us)
-	if us > maxLatencyUS {
-		l.overflow++
-		return
-	}
-	bucket := bucketOf(us)
-	if more := bucket + 1 - len(l.counts); more > 0 {
-		l.counts = append(l.counts, make([]int64, more)...)
-	}
-	l.counts[bucket]++
-}
-
-// quantile returns the smallest latency, to three digits and rounded up, that
-// permille thousandths of all latencies do not exceed.
-func (l *latencies) quantile(permille int64) int64 {
-	rank := (l.total*permille + 999) / 1000
-	var seen int64
-	for bucket, n := range l.counts {
-		if seen += n; n > 0 && seen >= rank {
-			return min(bucketEnd(bucket), l.max)
-		}
-	}
-	return l.max // among the overflow, or there are none
 }
 
 // summary returns nil when there is nothing to sum up.

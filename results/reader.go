@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/workload"
@@ -160,9 +161,63 @@ func (r *Reader) openSamples() (*os.File, *blockReader, error) {
 // short is no error: see Truncated.
 func (r *Reader) Samples() iter.Seq2[workload.Sample, error] {
 	return func(yield func(workload.Sample, error) bool) {
+		for samples, err := range r.blocks() {
+			if err != nil {
+				yield(workload.Sample{}, err)
+				return
+			}
+			for i := range samples {
+				if !yield(samples[i], nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// blocksBehind is by how many blocks the slowest taker of Feed may be behind.
+const blocksBehind = 4
+
+// Feed reads the samples once and gives every one to each of the takers, in
+// order. Takers run beside one another, each in a goroutine of its own, and must
+// not change what a sample holds. Feed returns when all have had all. What they
+// made is of no use after an error.
+func (r *Reader) Feed(takers ...func(*workload.Sample)) error {
+	var wg sync.WaitGroup
+	inboxes := make([]chan []workload.Sample, len(takers))
+	for i, take := range takers {
+		inbox := make(chan []workload.Sample, blocksBehind)
+		inboxes[i] = inbox
+		wg.Go(func() {
+			for samples := range inbox {
+				for k := range samples {
+					take(&samples[k])
+				}
+			}
+		})
+	}
+	var failed error
+	for samples, err := range r.blocks() {
+		if failed = err; err != nil {
+			break
+		}
+		for _, inbox := range inboxes {
+			inbox <- samples
+		}
+	}
+	for _, inbox := range inboxes {
+		close(inbox)
+	}
+	wg.Wait()
+	return failed
+}
+
+// blocks yields the samples as they were written, many at a time.
+func (r *Reader) blocks() iter.Seq2[[]workload.Sample, error] {
+	return func(yield func([]workload.Sample, error) bool) {
 		fail := func(err error) {
 			if !r.gaveUp(SamplesFile, err) {
-				yield(workload.Sample{}, fmt.Errorf("read recording: %s: %w", filepath.Join(r.dir, SamplesFile), err))
+				yield(nil, fmt.Errorf("read recording: %s: %w", filepath.Join(r.dir, SamplesFile), err))
 			}
 		}
 		f, blocks, err := r.openSamples()
@@ -187,10 +242,8 @@ func (r *Reader) Samples() iter.Seq2[workload.Sample, error] {
 				fail(withoutPath(err))
 				return
 			}
-			for i := range samples {
-				if !yield(samples[i], nil) {
-					return
-				}
+			if !yield(samples, nil) {
+				return
 			}
 		}
 	}

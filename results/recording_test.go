@@ -366,6 +366,35 @@ func TestAlteredBlockNamesFileAndByte(t *testing.T) {
 	}
 }
 
+func TestFeedGivesEveryTakerEverySample(t *testing.T) {
+	dir := t.TempDir()
+	rec, err := Create(dir, testManifest(t), Inputs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range realistic(3 * blocksBehind * blockSamples) {
+		rec.Record(&s)
+	}
+	if err := rec.Close(completed); err != nil {
+		t.Fatal(err)
+	}
+	want := collect(t, open(t, dir).Samples())
+	var taken [3][]workload.Sample
+	err = open(t, dir).Feed(
+		func(s *workload.Sample) { taken[0] = append(taken[0], *s) },
+		func(s *workload.Sample) { taken[1] = append(taken[1], *s) },
+		func(s *workload.Sample) { taken[2] = append(taken[2], *s) },
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, got := range taken {
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("taker %d has %d samples, want those that Samples yields, %d", i, len(got), len(want))
+		}
+	}
+}
+
 // BenchmarkRecord is what Record costs the goroutines of a replay, one for each
 // processor, while there is room in memory.
 func BenchmarkRecord(b *testing.B) {
@@ -410,6 +439,7 @@ func BenchmarkRecordToFile(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	before := processorTime(b)
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
@@ -426,6 +456,7 @@ func BenchmarkRecordToFile(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/sample")
 	b.ReportMetric(float64(info.Size())/float64(b.N), "bytes/sample")
 }
 

@@ -107,8 +107,8 @@ type PathResult struct {
 	ResponseUS *Latency `json:"response_us"`
 }
 
-// Latency holds quantiles in microseconds, to three significant digits; Max is
-// exact. Overflow counts what took more than ten minutes.
+// Latency holds quantiles in microseconds, exactly. Overflow counts what took
+// more than ten minutes; a quantile among them is told as Max.
 type Latency struct {
 	P50      int64 `json:"p50"`
 	P90      int64 `json:"p90"`

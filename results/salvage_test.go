@@ -95,7 +95,7 @@ func TestWhatIsLeftOfARecordingNeverPasses(t *testing.T) {
 		if bytes.Contains(encode(t, run), []byte(dir)) {
 			t.Errorf("%s: run.json holds a path of this machine: %q", row.sentence, run.Reasons)
 		}
-		if err := WriteHlog(new(bytes.Buffer), r); err != nil {
+		if err := writeHlog(new(bytes.Buffer), r); err != nil {
 			t.Errorf("%s: latency.hlog: %v", row.sentence, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -55,12 +56,11 @@ func (s *Series) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the directory of a series: %w", err)
 	}
-	// A reader sees the old file or the new one.
-	next := filepath.Join(dir, "."+SeriesFile)
-	if err := os.WriteFile(next, b, 0o644); err != nil {
-		return fmt.Errorf("write a series: %w", err)
-	}
-	if err := os.Rename(next, filepath.Join(dir, SeriesFile)); err != nil {
+	err = ReplaceFile(filepath.Join(dir, SeriesFile), func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("write a series: %w", err)
 	}
 	return nil

@@ -12,7 +12,7 @@ const sliceLength = 100 * time.Millisecond
 
 // defaultSlow is how long a good answer may take before it is slow, where no
 // objective bounds it: the second after which a person's flow of thought breaks
-// (J. Nielsen, Usability Engineering, 1993, section 5.5).
+// (J. Nielsen, Usability Engineering, 1993, chapter 5).
 const defaultSlow = time.Second
 
 // chunkLength is a minute of slices of 100 ms.

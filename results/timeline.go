@@ -249,20 +249,29 @@ func (t *timeline) faultDuring(from, to time.Duration) int {
 	return -1
 }
 
-// phaseAt names what went on at a time, for the tags of latency.hlog:
-// "fault-ID" while a fault's window is open, otherwise the phase.
-func (t *timeline) phaseAt(at time.Duration) string {
+// phaseAt numbers what went on at a time: the index of the fault whose window is
+// open; otherwise, below zero, how many phases had begun, and one more.
+func (t *timeline) phaseAt(at time.Duration) int {
 	if i := t.faultDuring(at, at); i >= 0 {
-		return "fault-" + t.faults[i].id
+		return i
 	}
-	name := "none"
-	for _, p := range t.phases {
-		if p.At > at {
-			break
-		}
-		name = p.Name
+	n := 0
+	for n < len(t.phases) && t.phases[n].At <= at {
+		n++
 	}
-	return name
+	return -n - 1
+}
+
+// phaseName names it, for the tags of latency.hlog.
+func (t *timeline) phaseName(phase int) string {
+	switch {
+	case phase >= 0:
+		return "fault-" + t.faults[phase].id
+	case phase == -1:
+		return "none"
+	default:
+		return t.phases[-phase-2].Name
+	}
 }
 
 // missing says which step of a planned fault did not happen, in words; "" if

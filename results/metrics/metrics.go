@@ -10,11 +10,15 @@ package metrics
 import (
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
@@ -54,6 +58,10 @@ type Metrics struct {
 	offered, generatorCPU     prometheus.Counter
 	nodeCPU                   *prometheus.CounterVec
 	nodeMemory                *prometheus.GaugeVec
+
+	opSeries      cache[opKey, *opSeries]
+	attemptSeries cache[attemptKey, prometheus.Observer]
+	good, bad     []prometheus.Counter // as objectives
 
 	mu        sync.Mutex
 	last      results.CounterRow // guarded by mu
@@ -101,42 +109,97 @@ func New(m results.Manifest) *Metrics {
 		x.open.WithLabelValues(f.ID, f.Kind)
 	}
 	for _, o := range m.Objectives {
-		x.events.WithLabelValues(o.Name, "good")
-		x.events.WithLabelValues(o.Name, "bad")
+		x.good = append(x.good, x.events.WithLabelValues(o.Name, "good"))
+		x.bad = append(x.bad, x.events.WithLabelValues(o.Name, "bad"))
 	}
 	return x
 }
 
 // Record counts an op.
 func (x *Metrics) Record(s *workload.Sample) {
-	path := s.Operation.Path().String()
-	x.ops.WithLabelValues(path, s.Outcome.String()).Inc()
-	x.response.WithLabelValues(path).Observe(max(0, s.Response()).Seconds())
-	x.queue.WithLabelValues(path).Observe(max(0, s.Queue()).Seconds())
+	op := x.opSeries.of(opKey{s.Operation.Path(), s.Outcome}, x.newOpSeries)
+	op.ended.Inc()
+	op.response.Observe(max(0, s.Response()).Seconds())
+	op.queue.Observe(max(0, s.Queue()).Seconds())
 	for i := range s.Attempts {
 		a := &s.Attempts[i]
-		node, known := x.nodes[a.Node]
-		if !known {
-			node = unlisted
-		}
-		failure := ""
-		if !a.Result.OK() {
-			failure = a.Result.Class.String()
-			if strings.HasPrefix(failure, "class_") {
-				failure = "_OTHER" // as OpenTelemetry has it
-			}
-		}
-		x.attempts.WithLabelValues(system, s.Operation.String(), node, failure).Observe(max(0, a.Ended-a.Dispatched).Seconds())
+		key := attemptKey{s.Operation, a.Node, !a.Result.OK(), a.Result.Class}
+		x.attemptSeries.of(key, x.newAttemptSeries).Observe(max(0, a.Ended-a.Dispatched).Seconds())
 	}
-	for _, o := range x.objectives {
+	for i := range x.objectives {
+		o := &x.objectives[i]
 		switch {
 		case !o.Covers(s):
 		case o.Good(s):
-			x.events.WithLabelValues(o.Name, "good").Inc()
+			x.good[i].Inc()
 		default:
-			x.events.WithLabelValues(o.Name, "bad").Inc()
+			x.bad[i].Inc()
 		}
 	}
+}
+
+// opKey is what ops of the same series have in common.
+type opKey struct {
+	path    reference.Path
+	outcome workload.Outcome
+}
+
+// opSeries are those that an op counts in.
+type opSeries struct {
+	ended           prometheus.Counter
+	response, queue prometheus.Observer
+}
+
+func (x *Metrics) newOpSeries(k opKey) *opSeries {
+	path := k.path.String()
+	return &opSeries{x.ops.WithLabelValues(path, k.outcome.String()), x.response.WithLabelValues(path), x.queue.WithLabelValues(path)}
+}
+
+// attemptKey is what attempts of the same series have in common.
+type attemptKey struct {
+	operation reference.Operation
+	node      topology.ID
+	failed    bool
+	class     ndberr.Class
+}
+
+func (x *Metrics) newAttemptSeries(k attemptKey) prometheus.Observer {
+	node, known := x.nodes[k.node]
+	if !known {
+		node = unlisted
+	}
+	failure := ""
+	if k.failed {
+		failure = k.class.String()
+		if strings.HasPrefix(failure, "class_") {
+			failure = "_OTHER" // as OpenTelemetry has it
+		}
+	}
+	return x.attempts.WithLabelValues(system, k.operation.String(), node, failure)
+}
+
+// cache keeps what is made of keys. Looking for the labels of a series anew costs
+// an op more than counting it.
+type cache[K comparable, V any] struct {
+	known atomic.Pointer[map[K]V] // never changed, but replaced. Written under mu
+	mu    sync.Mutex
+}
+
+func (c *cache[K, V]) of(key K, make func(K) V) V {
+	if known := c.known.Load(); known != nil {
+		if v, found := (*known)[key]; found {
+			return v
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := map[K]V{}
+	if known := c.known.Load(); known != nil {
+		maps.Copy(next, *known)
+	}
+	next[key] = make(key) // of two at once, both make the same
+	c.known.Store(&next)
+	return next[key]
 }
 
 // Event follows the faults.
@@ -246,29 +309,23 @@ func (x *Metrics) Judged(run *results.Run) {
 
 func decimal(d results.Decimal) float64 { return float64(d) / 1e6 }
 
-// Of counts a whole recording and what was judged from it.
-func Of(r *results.Reader, run *results.Run) (*Metrics, error) {
-	x := New(r.Manifest())
-	for s, err := range r.Samples() {
-		if err != nil {
-			return nil, err
-		}
-		x.Record(&s)
-	}
+// Finish counts what a recording holds beside the samples, which have been
+// recorded, and what was judged from it.
+func (x *Metrics) Finish(r *results.Reader, run *results.Run) error {
 	for e, err := range r.Events() {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		x.Event(e)
 	}
 	for row, err := range r.Counters() {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		x.Counter(row)
 	}
 	x.Judged(run)
-	return x, nil
+	return nil
 }
 
 func seconds(us int64) float64 { return (time.Duration(us) * time.Microsecond).Seconds() }

@@ -3,7 +3,6 @@
 package report
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"errors"
@@ -66,22 +65,36 @@ func Write(dir string) (*results.Run, error) {
 	if err != nil {
 		return nil, &UnreadableError{dir, err}
 	}
-	run, budget, err := results.JudgeBudget(r)
-	if err != nil {
-		return nil, &UnreadableError{dir, err}
-	}
-	course, err := results.ReadCourse(r, run)
-	if err != nil {
-		return nil, &UnreadableError{dir, err}
-	}
-	counted, err := metrics.Of(r, run)
-	if err != nil {
-		return nil, &UnreadableError{dir, err}
+	var run *results.Run
+	var budget *results.Budget
+	var course *results.Course
+	counted := metrics.New(r.Manifest())
+	// The samples of a long run are read but once. What is made of them is small;
+	// only the log of latencies grows with the run, and is written meanwhile.
+	var unreadable error
+	err = results.ReplaceFile(filepath.Join(dir, HlogFile), func(w io.Writer) error {
+		hlog, err := results.NewHlog(w, r)
+		if err == nil {
+			run, budget, course, err = results.JudgeAll(r, hlog.Record, counted.Record)
+		}
+		if err == nil {
+			err = counted.Finish(r, run)
+		}
+		if err != nil {
+			unreadable = &UnreadableError{dir, err}
+			return unreadable
+		}
+		return hlog.Close()
+	})
+	switch {
+	case unreadable != nil:
+		return nil, unreadable
+	case err != nil:
+		return nil, fmt.Errorf("report: %w", err)
 	}
 	outputs := []output{
 		{RunFile, run.Write},
 		{BudgetFile, budget.Write},
-		{HlogFile, func(w io.Writer) error { return results.WriteHlog(w, r) }},
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
 		{MetricsFile, counted.Write},
@@ -93,7 +106,7 @@ func Write(dir string) (*results.Run, error) {
 		}
 	}
 	for _, o := range outputs {
-		if err := replace(filepath.Join(dir, o.name), o.write); err != nil {
+		if err := results.ReplaceFile(filepath.Join(dir, o.name), o.write); err != nil {
 			return nil, fmt.Errorf("report: %w", err)
 		}
 	}
@@ -139,26 +152,6 @@ func Members(dir string) ([]Member, error) {
 		members = append(members, Member{Dir: run, NeverBegan: errors.Is(err, os.ErrNotExist)})
 	}
 	return members, nil
-}
-
-// replace writes a file beside path and renames it, so that a reader sees the
-// old one or the new one.
-func replace(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	buffered := bufio.NewWriter(f)
-	err = cmp.Or(write(buffered), buffered.Flush(), f.Chmod(0o644))
-	err = cmp.Or(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // nothing more can be done about it
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
 }
 
 // Text draws the summary for a terminal of so many columns, at least 80. Only
@@ -636,12 +629,19 @@ func violations(v *results.ViolationCounts) string {
 // remarks are about the load and its generator.
 func remarks(run *results.Run) []string {
 	var notes []string
-	wrong := int64(0)
+	var wrong, overflow int64
 	for _, p := range run.Paths {
 		wrong += p.Wrong
+		if p.ResponseUS != nil {
+			overflow += p.ResponseUS.Overflow
+		}
 	}
 	if wrong > 0 {
 		notes = append(notes, fmt.Sprintf("Answered wrongly: %s ops, counted as bad.", count(wrong)))
+	}
+	if overflow > 0 {
+		notes = append(notes, fmt.Sprintf("Longer than %s, and not told apart: %s ops; a quantile among them is told as the maximum.",
+			micros(results.MaxLatency.Microseconds()), count(overflow)))
 	}
 	if e := run.End; e != nil && e.ChangesNotAsked > 0 {
 		notes = append(notes, fmt.Sprintf("Not asked, because a change before of the same account was refused or had no answer: %s changes.", count(e.ChangesNotAsked)))

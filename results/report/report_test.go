@@ -193,6 +193,16 @@ func TestHeadlines(t *testing.T) {
 	}
 }
 
+func TestLatenciesThatAreNotToldApartAreCounted(t *testing.T) {
+	run := judged(t, "two-kills")
+	run.Paths["routing"].ResponseUS.Overflow = 1200
+	run.Paths["greylist"].ResponseUS.Overflow = 34
+	const want = "Longer than 600 s, and not told apart: 1,234 ops; a quantile among them is told as the maximum."
+	if notes := remarks(run); !slices.Contains(notes, want) {
+		t.Errorf("no note says %q: %q", want, notes)
+	}
+}
+
 func TestMicros(t *testing.T) {
 	for us, want := range map[int64]string{
 		0: "0 µs", 7: "7 µs", 999: "999 µs",
