@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
@@ -23,8 +24,8 @@ name: damaged
 hypothesis: Whatever damages the database, the ledger finds it.
 population: {accounts: 5000}
 workload:
-  messages_per_day: 200000
-  account_jobs_per_day: 20000
+  messages_per_day: 60000
+  account_jobs_per_day: 10000
   duration: 60s
   speed: 60
 clients:
@@ -35,12 +36,13 @@ bounds: {lag_p999: 30s} # it is about what is found, not about when
 
 // damage is done in the middle of the load, each to a part of the rows.
 var damage = []string{
-	// Some triplets that wait are forgotten, some have waited long.
+	// Some triplets that wait are forgotten, some have waited for long.
 	"DELETE FROM greylist WHERE credits = 0 AND last_seen - first_seen < 300 AND ASCII(RIGHT(k, 1)) < 64",
 	"UPDATE greylist SET first_seen = first_seen - 7200 WHERE credits = 0 AND first_seen = last_seen AND ASCII(RIGHT(k, 1)) BETWEEN 64 AND 127",
 	// Some that have passed are as they were at first.
 	"UPDATE greylist SET last_seen = first_seen WHERE credits = 0 AND last_seen - first_seen >= 300 AND ASCII(RIGHT(k, 1)) > 127",
-	"UPDATE greylist SET credits = credits - 1 WHERE credits > 0",
+	// Half of the clients have a credit less, the others are whitelisted.
+	"UPDATE greylist SET credits = IF(ASCII(RIGHT(k, 1)) % 2, credits + 7, credits - 1) WHERE credits > 0",
 	"UPDATE route SET backend = IF(backend = 'cyrus1', 'cyrus2', 'cyrus1') WHERE kind = 'mailbox' AND CRC32(address) % 4 = 0",
 	"UPDATE userprefs SET prefval = 'somebody else' WHERE prefkey = 'full_name'",
 	"DELETE FROM userprefs WHERE prefkey NOT IN ('full_name', 'language', 'chosen_theme', 'show_num', 'left_refresh', 'show_html_default')",
@@ -53,7 +55,14 @@ func TestPlantedDamageIsFound(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	var once sync.Once
 	planted := make(chan error, 1)
-	progress := &until{text: "\n  30s ", cancel: func() { once.Do(func() { go func() { planted <- plant(t.Context(), docker) }() }) }}
+	progress := &until{text: "run: damaged for", cancel: func() {
+		once.Do(func() {
+			go func() {
+				time.Sleep(30 * time.Second) // half of the load
+				planted <- plant(t.Context(), docker)
+			}()
+		})
+	}}
 	conductor := scenarios.Conductor{Dir: dir, Version: "test", Progress: progress, Image: os.Getenv("MAILBENCH_IMAGE")}
 	run, err := conductor.Run(t.Context(), plan(t, damaged))
 	if err != nil {
@@ -76,7 +85,7 @@ func TestPlantedDamageIsFound(t *testing.T) {
 		t.Fatal("no ledger")
 	}
 	for what, n := range map[string]int64{
-		"triplets lost": l.Kinds[results.Triplet].Lost, "triplets stale": l.Kinds[results.Triplet].Stale, "credits stale": l.Kinds[results.Credit].Stale,
+		"triplets lost": l.Kinds[results.Triplet].Lost, "triplets stale": l.Kinds[results.Triplet].Stale, "credits broken": l.Kinds[results.Credit].Lost + l.Kinds[results.Credit].Stale,
 		"preferences lost": l.Kinds[results.Preference].Lost, "triplets verified": l.Kinds[results.Triplet].Verified, "accounts verified": l.Kinds[results.AccountKey].Verified,
 		"wrong routes": l.Violations.WrongRoute, "deferred again": l.Violations.DeferredAgain, "let through": l.Violations.LetThrough, "wrong preferences": l.Violations.WrongPreference,
 	} {

@@ -206,7 +206,7 @@ func (l *Ledger) readBatch(ctx context.Context, r Reading, n topology.Node, read
 		if row.Kind == results.Credit {
 			row.Verdict, missing, wanted = l.judgeCredit(k, rows[k], began, r.After == "")
 			found = creditText(rows[k])
-			if c := l.credits[k]; row.Verdict.Broken() && rows[k].Credits < int64(c.least) {
+			if c := l.credits[k]; r.After != "" && row.Verdict.Broken() && rows[k].Credits < int64(c.least) {
 				c.least = uint32(rows[k].Credits) // later ones are counted from what is there
 				l.credits[k] = c
 			}
