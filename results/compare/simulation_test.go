@@ -98,14 +98,14 @@ func TestSlowerCandidatesAreCaught(t *testing.T) {
 		statistic  string
 		change     func(model) func(int, float64, float64) float64
 	}{
-		{"p99 longer by 10 %, log-normal: 20 pairs of 20 s",
-			models[2], 20, 10_000, "p99", func(m model) func(int, float64, float64) float64 { return m.longerTail(1.1) }},
+		{"p99 longer by 10 %, log-normal: 30 pairs of 20 s",
+			models[2], 30, 10_000, "p99", func(m model) func(int, float64, float64) float64 { return m.longerTail(1.1) }},
 		{"p99 longer by 10 %, Pareto: 30 pairs of 20 s",
 			models[1], 30, 10_000, "p99", func(m model) func(int, float64, float64) float64 { return m.longerTail(1.1) }},
-		{"2 ms more on one of two nodes, seen by p90: 20 pairs of 2 s",
-			models[3], 20, 1000, "p90", func(model) func(int, float64, float64) float64 { return oneNodeSlower(2000) }},
+		{"2 ms more on one of two nodes, seen by p90: 30 pairs of 2 s",
+			models[3], 30, 1000, "p90", func(model) func(int, float64, float64) float64 { return oneNodeSlower(2000) }},
 		{"2 ms more on one of two nodes, seen by the median",
-			models[3], 20, 1000, "p50", func(model) func(int, float64, float64) float64 { return oneNodeSlower(2000) }},
+			models[3], 30, 1000, "p50", func(model) func(int, float64, float64) float64 { return oneNodeSlower(2000) }},
 	} {
 		experiments := 100
 		if testing.Short() {
