@@ -80,7 +80,12 @@
 // the next, on a machine that drifts, or Pareto with alpha 2 and independent. If
 // they are Pareto with an autocorrelation of 0.9, the same data find 21 %, and
 // 10 % takes 100 pairs. Whatever was recorded, the minimum detectable effect says
-// what it could have found; pilot with 12 pairs and look.
+// what it could have found; pilot with 13 pairs (FewestPairs) and look.
+//
+// Equals pass with the same data where such a p99 is caught: of 40 simulations of
+// a path, 39 log-normal and 37 Pareto ones, and the rest was inconclusive. Where
+// 10 % cannot be found, equals do not pass either: state a larger effect for that
+// quantile, make it optional, or record more.
 //
 // # Faults
 //
