@@ -156,7 +156,11 @@ func (h *Histogram) Rows(resolution int) map[int]int64 {
 	return rows
 }
 
-// RowEndUS is the largest latency in a row of Rows.
+// RowOf numbers the rows of resolution buckets for each power of two, a power of
+// two itself given as its exponent: with 10 no row is wider than 0.1 %.
+func RowOf(us int64, resolution int) int { return logBucket(us, resolution) }
+
+// RowEndUS is the largest latency in a row of Rows or RowOf.
 func RowEndUS(row, resolution int) int64 { return logBucketEnd(row, resolution) }
 
 // PathPercentiles is the whole spread of a path's response times.
