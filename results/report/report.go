@@ -579,8 +579,12 @@ func ledgerNotes(l *results.LedgerResult) []string {
 			text += fmt.Sprintf(", %s %s", count(c.n), c.what)
 		}
 	}
-	readings, readAfter := len(l.ReadBacks), map[string]bool{}
+	readings, readAfter := 0, map[string]bool{}
 	for _, r := range l.ReadBacks {
+		if r.Keys == 0 {
+			continue // the node did not answer
+		}
+		readings++
 		if r.After != "" {
 			readAfter[r.After] = true
 		}

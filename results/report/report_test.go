@@ -51,7 +51,7 @@ func large(t *testing.T) *results.Run {
 		LedgerCounts: results.LedgerCounts{Acknowledged: 1_234_567, Verified: 1_230_000, Lost: 4_000, Stale: 400, Resurrected: 100, Allowed: 66, Unknown: 1},
 		Kinds:        map[results.LedgerKind]results.LedgerCounts{},
 		Violations:   results.ViolationCounts{WrongRoute: 1_234, DeferredAgain: 1, LetThrough: 12_345, WrongPreference: 7, Allowed: 9},
-		ReadBacks:    []results.ReadBack{{After: "f1", Node: "mta1"}, {After: "f1", Node: "mta2"}, {Node: "mta1"}},
+		ReadBacks:    []results.ReadBack{{After: "f1", Node: "mta1", Keys: 1}, {After: "f1", Node: "mta2", Keys: 1}, {After: "f2", Node: "mta2", Unread: 1}, {Node: "mta1", Keys: 1}},
 		Restores:     []results.Restore{{AtUS: 65_000_000, GCI: 1234}},
 	}
 	return run

@@ -43,7 +43,29 @@ const (
 	batchTime  = 10 * time.Second
 	resting    = 3
 	mostErrors = 3 // in a row, until a node is left alone
+	// How often a batch is tried while the load runs, a second apart: a SQL node
+	// joins some seconds after its data nodes.
+	patience = 30
 )
+
+// tries is how often a batch is read until it is left out.
+func (r Reading) tries() int {
+	if r.After == "" {
+		return 2
+	}
+	return patience
+}
+
+// rest waits while the load runs, and not at the end.
+func (r Reading) rest(ctx context.Context, d time.Duration) {
+	if r.After == "" {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
 
 // batch is some keys that are read at once: of the greylist, or of one owner.
 type batch struct {
@@ -134,7 +156,8 @@ func (l *Ledger) readThrough(ctx context.Context, r Reading, n topology.Node, al
 		}
 		before := r.Since()
 		broken, err := l.readBatch(ctx, r, n, &reader, b)
-		if err != nil && ctx.Err() == nil { // once more, over another connection
+		for tries := 1; err != nil && ctx.Err() == nil && tries < r.tries(); tries++ { // over another connection
+			r.rest(ctx, time.Second)
 			broken, err = l.readBatch(ctx, r, n, &reader, b)
 		}
 		if err != nil {
@@ -144,12 +167,7 @@ func (l *Ledger) readThrough(ctx context.Context, r Reading, n topology.Node, al
 		}
 		failed, b.read = 0, true
 		told.Keys, told.Broken = told.Keys+b.size(), told.Broken+broken
-		if r.After != "" {
-			select {
-			case <-time.After(resting * (r.Since() - before)):
-			case <-ctx.Done():
-			}
-		}
+		r.rest(ctx, resting*(r.Since()-before))
 	}
 	told.TookUS = (r.Since() - began).Microseconds()
 	return told
