@@ -110,8 +110,17 @@ func TestRunTwoKills(t *testing.T) {
 			}
 		}
 	}
-	if run.Ledger == nil || run.Ledger.Acknowledged == 0 || run.Ledger.Lost != 0 {
-		t.Errorf("ledger %+v, want acknowledged writes and none lost", run.Ledger)
+	l := run.Ledger
+	if l == nil || l.Acknowledged == 0 || l.Verified != l.Acknowledged || l.Violations != (results.ViolationCounts{}) {
+		t.Errorf("ledger %+v, want acknowledged writes, all verified, and no answer that contradicts one", l)
+	}
+	for _, kind := range results.LedgerKinds {
+		if l != nil && l.Kinds[kind].Acknowledged == 0 && kind != results.Credit { // a run of seconds earns none
+			t.Errorf("no key of kind %s was written", kind)
+		}
+	}
+	if l != nil && len(l.ReadBacks) != 6 {
+		t.Errorf("%d readings, want one through each SQL node after each of two faults and at the end: %+v", len(l.ReadBacks), l.ReadBacks)
 	}
 	if a := run.Paths["accounts"]; a.OK+a.Retried == 0 {
 		t.Errorf("no account was changed: %+v", a)

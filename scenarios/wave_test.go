@@ -36,7 +36,7 @@ func TestSecondWave(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
 	nothingLeft(t, docker)
-	if run.Ledger == nil || run.Ledger.Lost != 0 {
+	if run.Ledger == nil || run.Ledger.Broken()+run.Ledger.Violations.Total() != 0 {
 		t.Errorf("ledger %+v: something is lost", run.Ledger)
 	}
 
