@@ -79,6 +79,9 @@ func readJudge(r *Reader, t *timeline, others ...func(*workload.Sample)) (*judge
 	if err != nil {
 		return nil, nil, err
 	}
+	if j.costs, err = r.Costs(); err != nil {
+		return nil, nil, err
+	}
 	t.durable(j.epochs)
 	j.finish()
 	return j, ledger.judged(t.restores), nil
@@ -107,6 +110,7 @@ type judge struct {
 	rank       []int32      // of timeline.faults in the order of injections, from 1
 	counters   []CounterRow // the first and the last
 	epochs     []Epoch
+	costs      []CostRow
 }
 
 type pathCounts struct {
@@ -389,6 +393,7 @@ func (j *judge) run(ledger *LedgerResult, truncated []Truncation) *Run {
 		Objectives:     []ObjectiveResult{},
 		Errors:         errorCounts(j.errors),
 		Ledger:         ledger,
+		Costs:          costResults(j.costs),
 	}
 	end := t.endTime(j.lastEnd)
 	if t.end != nil {

@@ -69,6 +69,9 @@ type Run struct {
 	Errors           []ErrorCount          `json:"errors"`
 	Ledger           *LedgerResult         `json:"ledger"` // null if it was not read back
 	Generator        GeneratorResult       `json:"generator"`
+
+	// What each decision costs, by path and decision; empty if it was not counted.
+	Costs map[string]map[string]CostResult `json:"costs"`
 }
 
 // TraceResult is what was to be replayed, and how much of it began.

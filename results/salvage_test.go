@@ -68,6 +68,9 @@ func TestWhatIsLeftOfARecordingNeverPasses(t *testing.T) {
 		}, "counters.jsonl cannot be read, or not beyond this: "},
 		{"the ledger is missing", remove(LedgerFile), "ledger.jsonl is missing"},
 		{"the ledger does not add up", replace(LedgerFile, "{\"summary\":{\"triplet\":{\"acknowledged\":1,\"lost\":1}}}\n"), "does not fit its rows"},
+		{"costs are cut short", halve(CostsFile), "costs.jsonl is cut short at byte "},
+		{"costs are another file", replace(CostsFile, "hello\n"), "costs.jsonl cannot be read, or not beyond this: line 1 at byte 0: "},
+		{"costs do not make sense", replace(CostsFile, "{\"path\":\"dns\"}\n"), `path "dns" is none that there is`},
 		{"the ledger has other verdicts", replace(LedgerFile, "{\"kind\":\"account\",\"user\":\"u\",\"key\":\"k\",\"verdict\":\"odd\"}\n"), `ledger verdict "odd"`},
 	} {
 		dir := t.TempDir()

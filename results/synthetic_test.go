@@ -85,6 +85,7 @@ func twoKills(t testing.TB, dir string, m Manifest, end EndOfRun) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Costs(someCosts())
 	r.Event(chaos.Event{At: 0, Kind: chaos.KindPhase, Name: "load"})
 	r.Event(chaos.Event{At: 1 * sec, Kind: chaos.KindPhase, Name: "measure"})
 	said := func(at time.Duration, name, node string) {

@@ -163,10 +163,18 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 	if err != nil {
 		return nil, err
 	}
+	c.stage = "while the costs were counted"
+	found := c.costs(ctx, g.target)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	c.stage = "while the load ran"
 	recording, anchor, err := c.create(ctx, g, p)
 	if err != nil {
 		return nil, err
+	}
+	if found != nil {
+		recording.Costs(found)
 	}
 	// What was recorded is judged however the run went on.
 	err = c.record(ctx, g.target, p, later, stored, recording, anchor)

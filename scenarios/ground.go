@@ -13,6 +13,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/external"
+	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload/strictyaml"
@@ -27,6 +28,7 @@ type system interface {
 	RunID() string
 	Address(topology.Node) string
 	Version(context.Context) (string, error)
+	SchemaOptions() schema.Options
 }
 
 // ground is where a run takes place.
