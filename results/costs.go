@@ -30,14 +30,14 @@ type CostRow struct {
 	Decision    string           `json:"decision"`
 	Repetitions int64            `json:"repetitions"`
 	Exact       map[string]int64 `json:"exact"`           // by counter: the same at each repetition
-	Noisy       map[string]int64 `json:"noisy,omitempty"` // the median of the repetitions
+	Noisy       map[string]int64 `json:"noisy,omitempty"` // the largest of the repetitions
 }
 
 // CostResult is what one decision costs.
 type CostResult struct {
 	Repetitions int64            `json:"repetitions"`
 	Exact       map[string]int64 `json:"exact"` // by counter: the same at each repetition
-	Noisy       map[string]int64 `json:"noisy"` // by counter: the median of the repetitions
+	Noisy       map[string]int64 `json:"noisy"` // by counter: the largest of the repetitions
 }
 
 // Costs keeps what decisions cost. It is called once at most.

@@ -125,6 +125,11 @@ func TestRunTwoKills(t *testing.T) {
 	if a := run.Paths["accounts"]; a.OK+a.Retried == 0 {
 		t.Errorf("no account was changed: %+v", a)
 	}
+	for _, path := range reference.Paths {
+		if len(run.Costs[path.String()]) == 0 {
+			t.Errorf("nothing of what decisions of path %s cost: %v", path, run.Costs)
+		}
+	}
 	survivorCarriesAll(t, dir, run.Faults[1])
 
 	first, err := os.ReadFile(filepath.Join(dir, report.RunFile))

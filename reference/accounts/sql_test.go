@@ -445,52 +445,6 @@ func whole(t *testing.T, db *sql.DB, world map[string]accounts.Account, kept bel
 	}
 }
 
-// TestCost counts what accounts.sql says of the price of a change.
-func TestCost(t *testing.T) {
-	c := schematest.Install(t, "accountcost")
-	conn, err := open(t, c)[0].DB.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	status := func(name string) (n int) {
-		err := conn.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE '"+name+"'").Scan(&name, &n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	type cost struct{ trips, scans int }
-	paid := func() cost {
-		return cost{status("Ndb_api_wait_exec_complete_count_session"), status("Ndb_api_pruned_scan_count_session")}
-	}
-	var stamps ids
-	s := accounts.NewSQL(conn)
-	const login = "ada@example.edu"
-	for _, row := range []struct {
-		sentence string
-		change   accounts.Change
-		want     cost
-	}{
-		{"a new account", accounts.Change{Action: accounts.Create, Login: login, Account: accounts.Account{Backend: "cyrus1"}}, cost{5, 2}},
-		{"a suspension", accounts.Change{Action: accounts.Suspend, Login: login}, cost{7, 1}},
-		{"its end", accounts.Change{Action: accounts.Resume, Login: login}, cost{7, 1}},
-		{"an alias", accounts.Change{Action: accounts.AddAlias, Login: login, Alias: "a@example.edu"}, cost{7, 1}},
-		{"a suspension of an account with an alias", accounts.Change{Action: accounts.Suspend, Login: login}, cost{9, 1}},
-		{"a rename that keeps the old name", accounts.Change{Action: accounts.Rename, Login: login, NewLogin: "king@example.edu", KeepOld: true}, cost{13, 5}},
-	} {
-		before := paid()
-		if err := s.Change(t.Context(), stamps.stamp(row.change)); err != nil {
-			t.Fatal(err)
-		}
-		after := paid()
-		if got := (cost{after.trips - before.trips, after.scans - before.scans}); got != row.want {
-			t.Errorf("%s takes %d round trips to the data nodes and %d scans of a partition, want %d and %d",
-				row.sentence, got.trips, got.scans, row.want.trips, row.want.scans)
-		}
-	}
-}
-
 // TestTablesRefuse: what does not fit into a column is refused, and nothing is
 // stored in its place, whatever the session's sql_mode is.
 func TestTablesRefuse(t *testing.T) {

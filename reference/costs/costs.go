@@ -33,7 +33,7 @@ type Cost struct {
 	Decision    string
 	Repetitions int
 	Exact       map[string]int64 // by the counter's name: the same at each repetition
-	Noisy       map[string]int64 // the median of the repetitions
+	Noisy       map[string]int64 // the largest of the repetitions
 }
 
 // cleanTimeout bounds taking the probe's rows away again, after an interrupt too.
@@ -148,7 +148,7 @@ func summed(d decision, spent []counts) (Cost, error) {
 		slices.Sort(values)
 		switch {
 		case !counter.Exact:
-			c.Noisy[counter.Name] = values[len(values)/2]
+			c.Noisy[counter.Name] = values[len(values)-1]
 		case values[0] != values[len(values)-1]:
 			return Cost{}, fmt.Errorf("%s/%s costs from %d to %d %s, and should cost the same each time: is the cluster at rest?",
 				d.path, d.name, values[0], values[len(values)-1], counter.Name)

@@ -12,49 +12,48 @@ import (
 type Counter struct {
 	Name string
 	// Exact says that a decision costs the same every time, through every SQL
-	// node, on every machine: one more is no noise. The others may vary by what
-	// the network happens to put together.
+	// node, on every machine: one more is no noise. The others may be less where
+	// the network happens to bring together what comes one by one elsewhere.
 	Exact    bool
 	variable string // the server's status variable, "" for a sum of several
-	Meaning  string
 }
 
 // statements is the sum of all that the server counts by kind.
 const statements = "statements"
 
-// Counters lists all counters in the order in which reports show them. They are
-// counters of the session: what others do meanwhile does not show.
+// Counters lists all counters. They are counters of the session: what others do
+// meanwhile does not show. docs/results.md defines them.
 func Counters() []Counter {
-	ndb := func(name string, exact bool, variable, meaning string) Counter {
-		return Counter{name, exact, "Ndb_api_" + variable + "_count_session", meaning}
+	ndb := func(name string, exact bool, variable string) Counter {
+		return Counter{name, exact, "Ndb_api_" + variable + "_count_session"}
 	}
 	return []Counter{
-		ndb("ndb_round_trips", true, "wait_exec_complete", "waits for the data nodes to do operations, a batch of them or a commit"),
-		ndb("ndb_scan_waits", false, "wait_scan_result", "waits for a part of a scan"),
-		ndb("ndb_meta_waits", true, "wait_meta_request", "waits for the dictionary"),
-		ndb("ndb_pk_ops", true, "pk_op", "operations by primary key"),
-		ndb("ndb_uk_ops", true, "uk_op", "operations by unique key"),
-		ndb("ndb_table_scans", true, "table_scan", "scans of a table"),
-		ndb("ndb_range_scans", true, "range_scan", "scans of an ordered index"),
-		ndb("ndb_pruned_scans", true, "pruned_scan", "scans, of either kind, of one partition only"),
-		ndb("ndb_rows_read", true, "read_row", "rows that the data nodes sent"),
-		ndb("ndb_trans_started", true, "trans_start", "transactions begun"),
-		ndb("ndb_trans_committed", true, "trans_commit", "transactions committed"),
-		ndb("ndb_trans_aborted", true, "trans_abort", "transactions aborted"),
-		ndb("ndb_trans_closed", true, "trans_close", "transactions closed, reads too"),
-		ndb("ndb_bytes_sent", true, "bytes_sent", "bytes to the data nodes"),
-		ndb("ndb_bytes_received", true, "bytes_received", "bytes from the data nodes"),
-		{"questions", true, "Questions", "statements that the client sent"},
-		{statements, true, "", "statements that the SQL node performed, those of procedures too"},
-		{"selects", true, "Com_select", "of these, SELECT"},
-		{"replaces", true, "Com_replace", "of these, REPLACE"},
-		{"inserts", true, "Com_insert", "of these, INSERT"},
-		{"updates", true, "Com_update", "of these, UPDATE"},
-		{"deletes", true, "Com_delete", "of these, DELETE"},
-		{"commits", true, "Com_commit", "of these, COMMIT"},
-		{"rollbacks", true, "Com_rollback", "of these, ROLLBACK"},
-		{"wire_bytes_in", true, "Bytes_received", "bytes from the client to the SQL node"},
-		{wireOut, true, "Bytes_sent", "bytes from the SQL node to the client"},
+		ndb("ndb_round_trips", true, "wait_exec_complete"), // waits for the data nodes to do operations, a batch of them or a commit
+		ndb("ndb_scan_waits", false, "wait_scan_result"),   // waits for a part of a scan
+		ndb("ndb_meta_waits", true, "wait_meta_request"),   // waits for the dictionary
+		ndb("ndb_pk_ops", true, "pk_op"),                   // operations by primary key
+		ndb("ndb_uk_ops", true, "uk_op"),                   // operations by unique key
+		ndb("ndb_table_scans", true, "table_scan"),         // scans of a table
+		ndb("ndb_range_scans", true, "range_scan"),         // scans of an ordered index
+		ndb("ndb_pruned_scans", true, "pruned_scan"),       // scans, of either kind, of one partition only
+		ndb("ndb_rows_read", true, "read_row"),             // rows that the data nodes sent
+		ndb("ndb_trans_started", true, "trans_start"),      // transactions begun
+		ndb("ndb_trans_committed", true, "trans_commit"),   // transactions committed
+		ndb("ndb_trans_aborted", true, "trans_abort"),      // transactions aborted
+		ndb("ndb_trans_closed", true, "trans_close"),       // transactions closed, reads too
+		ndb("ndb_bytes_sent", true, "bytes_sent"),          // bytes to the data nodes
+		ndb("ndb_bytes_received", true, "bytes_received"),  // bytes from the data nodes
+		{"questions", true, "Questions"},                   // statements that the client sent
+		{statements, true, ""},                             // statements that the SQL node performed, those of procedures too
+		{"selects", true, "Com_select"},                    // of these, SELECT
+		{"replaces", true, "Com_replace"},                  // of these, REPLACE
+		{"inserts", true, "Com_insert"},                    // of these, INSERT
+		{"updates", true, "Com_update"},                    // of these, UPDATE
+		{"deletes", true, "Com_delete"},                    // of these, DELETE
+		{"commits", true, "Com_commit"},                    // of these, COMMIT
+		{"rollbacks", true, "Com_rollback"},                // of these, ROLLBACK
+		{"wire_bytes_in", true, "Bytes_received"},          // bytes from the client to the SQL node
+		{wireOut, true, "Bytes_sent"},                      // bytes from the SQL node to the client
 	}
 }
 

@@ -225,55 +225,6 @@ func keyOf(r greylist.Request) greylist.Key {
 	return greylist.DefaultPolicy().TripletKey(r.Client, r.ClientName, r.Sender, r.Recipient)
 }
 
-// TestRoundTrips counts what each decision costs: it is the design's price, and
-// free of noise.
-func TestRoundTrips(t *testing.T) {
-	whitelist, _ := lists(t)
-	c := schematest.Install(t, "trips", func(o *schema.Options) { o.Whitelist = &whitelist })
-	conn := c.Conn(t, 0)
-	loader, err := schema.NewLoader(c.Admins, c.Options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	credits := func(client string, n int, last int64) greylist.ClientRow {
-		return greylist.ClientRow{Client: netip.MustParseAddr(client), Credits: n, First: at(0), Last: at(last)}
-	}
-	if err := loader.LoadClients(t.Context(), []greylist.ClientRow{credits("192.0.2.9", 5, 1_000_000), credits("192.0.2.8", 4, 1_000_000)}); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range []greylist.Request{request("192.0.2.1", "warm", "up", 10), request("192.0.2.1", "warm", "up", 310)} {
-		if _, err := (greylist.SQL{DB: conn}).Check(t.Context(), r); err != nil { // opens the table
-			t.Fatal(err)
-		}
-	}
-	for _, d := range []struct {
-		sentence string
-		request  greylist.Request
-		want     greylist.Verdict
-		trips    int
-	}{
-		{"a client in the whitelist", request("198.51.100.7", "s@x", "r@x", 1_000_000), greylist.ClientListed, 0},
-		{"a recipient in the whitelist", request("192.0.2.1", "s@x", "postmaster@x", 1_000_000), greylist.RecipientListed, 0},
-		{"a client that whitelisted itself", request("192.0.2.9", "s@x", "r@x", 1_000_001), greylist.AutoWhitelisted, 1},
-		{"the same an hour later: its row is written", request("192.0.2.9", "s@x", "r@x", 1_003_600), greylist.AutoWhitelisted, 2},
-		{"a new triplet", request("192.0.2.1", "s@x", "r@x", 1_000_000), greylist.New, 2},
-		{"an early retry", request("192.0.2.1", "s@x", "r@x", 1_000_001), greylist.Early, 2},
-		{"a triplet that passes, with its client's first credit", request("192.0.2.1", "s@x", "r@x", 1_000_300), greylist.Pass, 2},
-		{"a triplet that passes again", request("192.0.2.1", "s@x", "r@x", 1_000_301), greylist.Pass, 2},
-		{"the message of the fifth credit, first", request("192.0.2.8", "t@x", "r@x", 1_010_000), greylist.New, 2},
-		{"and when it passes", request("192.0.2.8", "t@x", "r@x", 1_010_300), greylist.Pass, 2},
-		{"the client is whitelisted then", request("192.0.2.8", "u@x", "r@x", 1_010_300), greylist.AutoWhitelisted, 1},
-	} {
-		before := schematest.RoundTrips(t, conn)
-		a, err := greylist.SQL{DB: conn}.Check(t.Context(), d.request)
-		trips := schematest.RoundTrips(t, conn) - before
-		t.Logf("%-55s %-9v %d", d.sentence, a.Verdict, trips)
-		if err != nil || a.Verdict != d.want || trips != d.trips {
-			t.Errorf("%s: %v in %d round trips, want %v in %d (%v)", d.sentence, a.Verdict, trips, d.want, d.trips, err)
-		}
-	}
-}
-
 // TestErrorReachesCaller makes a question wait for a row lock until the data
 // nodes end its transaction, which happens at its commit.
 func TestErrorReachesCaller(t *testing.T) {

@@ -121,39 +121,6 @@ func TestRoute(t *testing.T) {
 			t.Errorf("%s is delivered to %v, want %v", row.Address, got, want.Deliveries)
 		}
 	}
-
-	// The price: one read by primary key, and another of the domain for a miss.
-	conn, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	trips := func() (n int) {
-		var name string
-		err := conn.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE 'Ndb_api_wait_exec_complete_count_session'").Scan(&name, &n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	for _, c := range []struct {
-		sentence, address string
-		want              int
-	}{
-		{"a known address", "a@example.edu", 1},
-		{"a list", "list@example.edu", 1},
-		{"an unknown address", "nobody@example.edu", 2},
-		{"a foreign address", "nobody@example.org", 2},
-		{"an address of another name of a domain", "a@alias.example", 2},
-	} {
-		before := trips()
-		if _, err := (routing.SQL{DB: conn}).Route(t.Context(), c.address); err != nil {
-			t.Fatal(err)
-		}
-		if n := trips() - before; n != c.want {
-			t.Errorf("the route of %s takes %d round trips to the data nodes, want %d", c.sentence, n, c.want)
-		}
-	}
 }
 
 // resolveBySQL does what Resolve does, by the answers of a Router.

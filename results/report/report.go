@@ -282,6 +282,9 @@ func sections(run *results.Run) []section {
 	if len(run.Errors) > 0 {
 		s = append(s, errorCounts(run))
 	}
+	if len(run.Costs) > 0 {
+		s = append(s, costs(run))
+	}
 	return append(s, rest(run))
 }
 

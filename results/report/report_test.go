@@ -43,6 +43,10 @@ func large(t *testing.T) *results.Run {
 	p := run.Paths["routing"]
 	p.Count, p.OK, p.Retried, p.Degraded, p.Failed, p.Unknown = 12_345_678, 12_345_678, 234_567, 234_567, 234_567, 234_567
 	run.Paths["routing"] = p
+	run.Costs["preferences"] = map[string]results.CostResult{
+		"read": {Exact: map[string]int64{"ndb_round_trips": 1_234_567, "statements": 1}}, // of a version that counts less
+		"set":  {Exact: map[string]int64{"ndb_round_trips": 2, "statements": 1_234_567}},
+	}
 	run.Faults[0].ID = "kill-the-first-sql-node"
 	run.Faults[0].Target = "sql-node-of-mta1|x"
 	run.Faults[0].BadOps = 1_234_567
