@@ -321,7 +321,7 @@ func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
 	}{
 		{"another schema", ManifestFile, `{"schema":"mailbench.manifest/v2"}`, `has schema "mailbench.manifest/v2", this program reads "mailbench.manifest/v1"`},
 		{"no JSON", ManifestFile, `{`, "manifest.json: unexpected end of JSON input"},
-		{"another sample format", SamplesFile, "MBSAMPLE\x02\x00\x00\x00", "version 2 of the sample format is not known"},
+		{"another sample format", SamplesFile, "MBSAMPLE\x03\x00\x00\x00", "version 3 of the sample format is not known"},
 		{"other contents", SamplesFile, "PK\x03\x04 and so on", "byte 0: not a file of samples"},
 		{"a bad event", EventsFile, "{\"at_us\":1}\n{\"at_us\":true}\n", "events.jsonl: line 2 at byte 12: "},
 		{"an event out of time", EventsFile, "{\"at_us\":9000000000000000000}\n", "out of range"},

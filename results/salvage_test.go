@@ -45,7 +45,7 @@ func TestWhatIsLeftOfARecordingNeverPasses(t *testing.T) {
 		{"samples are missing", remove(SamplesFile), "samples.mbs is missing"},
 		{"samples are cut short", halve(SamplesFile), "samples.mbs is cut short at byte "},
 		{"samples are another file", replace(SamplesFile, "PK\x03\x04 and so on"), "samples.mbs cannot be read, or not beyond this: byte 0: not a file of samples"},
-		{"samples are of another version", replace(SamplesFile, "MBSAMPLE\x02\x00\x00\x00"), "version 2 of the sample format is not known"},
+		{"samples are of another version", replace(SamplesFile, "MBSAMPLE\x03\x00\x00\x00"), "version 3 of the sample format is not known"},
 		{"a byte of the samples is another", func(t *testing.T, dir string) {
 			path := filepath.Join(dir, SamplesFile)
 			b, err := os.ReadFile(path)

@@ -20,14 +20,12 @@ import (
 // The format of samples.mbs; docs/recording.md describes it byte by byte.
 const (
 	samplesMagic   = "MBSAMPLE"
-	samplesVersion = 1
+	samplesVersion = 2
 	fileHeaderSize = len(samplesMagic) + 4
 
 	blockHeaderSize = 16
 	maxPayload      = 1 << 20 // bytes of one block, compressed or not; a full one has 0.7 MiB at worst
 	maxAttempts     = 1000    // of one op
-	minSampleSize   = 14      // bytes of the shortest encoded sample
-	minAttemptSize  = 4       // bytes of the shortest encoded attempt
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -62,34 +60,73 @@ func checkSample(s *workload.Sample) error {
 
 func outOfRange(d time.Duration) bool { return d > maxTime || d < -maxTime }
 
-// appendSamples encodes samples that checkSample accepts. Each is coded as the
-// difference to the one before it; times lose what is below a microsecond.
-func appendSamples(b []byte, samples []workload.Sample) []byte {
-	b = binary.AppendUvarint(b, uint64(len(samples)))
+// A column is one field of all samples of a block: alike things compress better
+// beside each other.
+const (
+	colMessage = iota
+	colRecipient
+	colTry
+	colOperation
+	colClient
+	colAnswer
+	colOutcome
+	colVirtual
+	colOffset
+	colCount
+	colNode
+	colResult
+	colDispatched
+	colEnded
+	columns
+)
+
+// sampleEncoder encodes the samples of a block. It keeps its memory for the next.
+type sampleEncoder struct{ columns [columns][]byte }
+
+// append encodes samples that checkSample accepts. Times lose what is below a
+// microsecond.
+func (e *sampleEncoder) append(b []byte, samples []workload.Sample) []byte {
+	c := &e.columns
+	for i := range c {
+		c[i] = c[i][:0]
+	}
 	var message uint64
-	var virtual, intended int64
+	var virtual, offset int64
 	for i := range samples {
 		s := &samples[i]
-		b = binary.AppendVarint(b, int64(s.Message-message))
+		c[colMessage] = binary.AppendVarint(c[colMessage], int64(s.Message-message))
 		message = s.Message
-		b = binary.AppendUvarint(b, uint64(s.Recipient))
-		b = binary.AppendUvarint(b, uint64(s.Try))
-		b = append(b, byte(s.Operation), s.Client, s.Answer, byte(s.Outcome))
-		b = binary.AppendVarint(b, s.Virtual.Microseconds()-virtual)
+		c[colRecipient] = binary.AppendUvarint(c[colRecipient], uint64(s.Recipient))
+		c[colTry] = binary.AppendUvarint(c[colTry], uint64(s.Try))
+		c[colOperation] = append(c[colOperation], byte(s.Operation))
+		c[colClient] = append(c[colClient], s.Client)
+		c[colAnswer] = append(c[colAnswer], s.Answer)
+		c[colOutcome] = append(c[colOutcome], byte(s.Outcome))
+		c[colVirtual] = binary.AppendVarint(c[colVirtual], s.Virtual.Microseconds()-virtual)
 		virtual = s.Virtual.Microseconds()
-		b = binary.AppendVarint(b, s.Intended.Microseconds()-intended)
-		intended = s.Intended.Microseconds()
-		b = binary.AppendUvarint(b, uint64(len(s.Attempts)))
+		// At a speed of 1 the two times differ by little else than the step within a
+		// session, of which there are few.
+		intended := s.Intended.Microseconds()
+		c[colOffset] = binary.AppendVarint(c[colOffset], intended-virtual-offset)
+		offset = intended - virtual
+		c[colCount] = binary.AppendUvarint(c[colCount], uint64(len(s.Attempts)))
 		last := intended
 		for j := range s.Attempts {
 			a := &s.Attempts[j]
 			dispatched, ended := a.Dispatched.Microseconds(), a.Ended.Microseconds()
-			b = append(b, byte(a.Node))
-			b = binary.AppendVarint(b, dispatched-last)
-			b = binary.AppendVarint(b, ended-dispatched)
+			c[colNode] = append(c[colNode], byte(a.Node))
+			c[colResult] = appendResult(c[colResult], a.Result)
+			c[colDispatched] = binary.AppendVarint(c[colDispatched], dispatched-last)
+			c[colEnded] = binary.AppendVarint(c[colEnded], ended-dispatched)
 			last = ended
-			b = appendResult(b, a.Result)
 		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(samples)))
+	for _, column := range c {
+		b = binary.AppendUvarint(b, uint64(len(column)))
+	}
+	for _, column := range c {
+		b = append(b, column...)
 	}
 	return b
 }
@@ -107,61 +144,94 @@ func appendResult(b []byte, r ndberr.Result) []byte {
 	return binary.AppendUvarint(b, uint64(r.NDB))
 }
 
-// decodeSamples is the inverse of appendSamples. It allocates no more than a
-// small multiple of len(b).
-func decodeSamples(b []byte) ([]workload.Sample, error) {
+// columnNames are for errors.
+var columnNames = [columns]string{
+	"message", "recipient", "try", "operation", "client", "answer", "outcome", "virtual", "offset", "attempts", "node", "result", "dispatched", "ended",
+}
+
+// splitColumns takes a payload apart.
+func splitColumns(b []byte) (c [columns]decoder, n uint64, err error) {
 	d := decoder{b: b}
-	n := d.uvarint()
-	if d.err == nil && n > uint64(len(d.b)/minSampleSize) {
-		return nil, fmt.Errorf("block of %d bytes claims %d samples", len(b), n)
+	n = d.uvarint()
+	var lengths [columns]uint64
+	for i := range lengths {
+		lengths[i] = d.uvarint()
 	}
 	if d.err != nil {
-		return nil, d.err
+		return c, 0, d.err
+	}
+	for i, length := range lengths {
+		if length > uint64(len(d.b)) {
+			return c, 0, fmt.Errorf("column %s claims %d bytes, %d are left", columnNames[i], length, len(d.b))
+		}
+		c[i] = decoder{b: d.b[:length:length]}
+		d.b = d.b[length:]
+	}
+	if len(d.b) != 0 {
+		return c, 0, fmt.Errorf("%d bytes are left over after %d samples", len(d.b), n)
+	}
+	if n > uint64(len(c[colOperation].b)) {
+		return c, 0, fmt.Errorf("block of %d bytes claims %d samples", len(b), n)
+	}
+	return c, n, nil
+}
+
+// decodeSamples is the inverse of sampleEncoder.append. It allocates no more than a
+// small multiple of len(b).
+func decodeSamples(b []byte) ([]workload.Sample, error) {
+	c, n, err := splitColumns(b)
+	if err != nil {
+		return nil, err
 	}
 	samples := make([]workload.Sample, n)
 	attempts := make([]workload.Attempt, 0, n)
 	var message uint64
-	var virtual, intended int64
+	var virtual, offset int64
 	for i := range samples {
 		s := &samples[i]
-		message += uint64(d.varint())
+		message += uint64(c[colMessage].varint())
 		s.Message = message
-		s.Recipient = d.uint16()
-		s.Try = d.uint16()
-		s.Operation = reference.Operation(d.byte())
-		s.Client = d.byte()
-		s.Answer = d.byte()
-		s.Outcome = workload.Outcome(d.byte())
-		virtual += d.varint()
-		s.Virtual = d.time(virtual)
-		intended += d.varint()
-		s.Intended = d.time(intended)
-		count := d.uvarint()
-		if count > maxAttempts || count > uint64(len(d.b)/minAttemptSize) {
-			d.fail("sample claims %d attempts", count)
+		s.Recipient = c[colRecipient].uint16()
+		s.Try = c[colTry].uint16()
+		s.Operation = reference.Operation(c[colOperation].byte())
+		s.Client = c[colClient].byte()
+		s.Answer = c[colAnswer].byte()
+		s.Outcome = workload.Outcome(c[colOutcome].byte())
+		virtual += c[colVirtual].varint()
+		s.Virtual = c[colVirtual].time(virtual)
+		offset += c[colOffset].varint()
+		intended := virtual + offset
+		s.Intended = c[colOffset].time(intended)
+		count := c[colCount].uvarint()
+		if count > maxAttempts || count > uint64(len(c[colNode].b)) {
+			c[colCount].fail("sample claims %d attempts", count)
 			count = 0
 		}
 		first, last := len(attempts), intended
 		for range count {
 			var a workload.Attempt
-			a.Node = topology.ID(d.byte())
-			dispatched := last + d.varint()
-			a.Dispatched = d.time(dispatched)
-			last = dispatched + d.varint()
-			a.Ended = d.time(last)
-			a.Result = d.result()
+			a.Node = topology.ID(c[colNode].byte())
+			a.Result = c[colResult].result()
+			dispatched := last + c[colDispatched].varint()
+			a.Dispatched = c[colDispatched].time(dispatched)
+			last = dispatched + c[colEnded].varint()
+			a.Ended = c[colEnded].time(last)
 			attempts = append(attempts, a)
 		}
 		s.Attempts = attempts[first:len(attempts):len(attempts)]
-		if d.err != nil {
-			return nil, fmt.Errorf("sample %d of %d in its block: %w", i+1, n, d.err)
+		for k := range c {
+			if c[k].err != nil {
+				return nil, fmt.Errorf("sample %d of %d in its block: column %s: %w", i+1, n, columnNames[k], c[k].err)
+			}
 		}
 		if err := checkSample(s); err != nil {
 			return nil, fmt.Errorf("sample %d of %d in its block: %w", i+1, n, err)
 		}
 	}
-	if len(d.b) != 0 {
-		return nil, fmt.Errorf("%d bytes are left over after %d samples", len(d.b), n)
+	for k := range c {
+		if left := len(c[k].b); left != 0 {
+			return nil, fmt.Errorf("%d bytes of column %s are left over after %d samples", left, columnNames[k], n)
+		}
 	}
 	return samples, nil
 }
@@ -247,6 +317,7 @@ func (d *decoder) result() ndberr.Result {
 type blockWriter struct {
 	w    io.Writer
 	zstd *zstd.Encoder
+	enc  sampleEncoder
 	raw  []byte
 	out  []byte
 }
@@ -262,7 +333,7 @@ func newBlockWriter(w io.Writer) (*blockWriter, error) {
 // write hands one block to the file in one call, so that a crash leaves whole
 // blocks and at most one that is cut.
 func (b *blockWriter) write(samples []workload.Sample) error {
-	b.raw = appendSamples(b.raw[:0], samples)
+	b.raw = b.enc.append(b.raw[:0], samples)
 	b.out = b.zstd.EncodeAll(b.raw, append(b.out[:0], make([]byte, blockHeaderSize)...))
 	payload := b.out[blockHeaderSize:]
 	if len(b.raw) > maxPayload || len(payload) > maxPayload {

@@ -39,7 +39,7 @@ func odd() []workload.Sample {
 
 func TestSamplesComeBackAsTheyWere(t *testing.T) {
 	for name, want := range map[string][]workload.Sample{"odd": odd(), "realistic": truncateTimes(realistic(5000)), "none": {}} {
-		got, err := decodeSamples(appendSamples(nil, want))
+		got, err := decodeSamples(encoded(nil, want))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -163,8 +163,8 @@ func TestEveryAlteredByteIsFound(t *testing.T) {
 
 func TestUnknownVersionIsAnError(t *testing.T) {
 	file := sampleFile(t)
-	file[len(samplesMagic)] = 2
-	if _, _, err := readFile(t, file); err == nil || !strings.Contains(err.Error(), "version 2 of the sample format is not known") {
+	file[len(samplesMagic)] = 3
+	if _, _, err := readFile(t, file); err == nil || !strings.Contains(err.Error(), "version 3 of the sample format is not known") {
 		t.Errorf("got error %v", err)
 	}
 }
@@ -193,9 +193,17 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 	}{
 		{"64 MiB of zeros in a small payload", bomb(t, make([]byte, 64<<20), 100), "block at byte 12: decompress: "},
 		{"a payload longer than it says", bomb(t, make([]byte, 100), 50), "it holds 100 bytes, its header says 50"},
-		{"more samples than bytes", bomb(t, []byte{200, 1, 0, 0}, 4), "block of 4 bytes claims 200 samples"},
-		{"more attempts than bytes", bomb(t, append([]byte{1}, 0, 0, 0, 1, 0, 0, 1, 0, 0, 99, 0, 0, 0, 0), 15), "sample claims 99 attempts"},
-		{"bytes behind the last sample", bomb(t, append(appendSamples(nil, odd()), 0), uint32(len(appendSamples(nil, odd()))+1)), "1 bytes are left over"},
+		{"more samples than bytes", bomb(t, append([]byte{200, 1}, make([]byte, columns)...), 2+columns), "block of 16 bytes claims 200 samples"},
+		{"more attempts than bytes", bomb(t, []byte{
+			1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, // one sample, no attempts
+			0, 0, 0, 1, 0, 0, 1, 0, 0, 99,
+		}, 25), "sample claims 99 attempts"},
+		{"a column longer than the block", bomb(t, append([]byte{1, 100}, make([]byte, columns-1)...), 1+columns), "column message claims 100 bytes, 0 are left"},
+		{"a column with more than the samples", bomb(t, []byte{
+			1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+			0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0,
+		}, 30), "1 bytes of column message are left over after 1 samples"},
+		{"bytes behind the last sample", bomb(t, append(encoded(nil, odd()), 0), uint32(len(encoded(nil, odd()))+1)), "1 bytes are left over"},
 		{"a header that claims 4 GiB", bomb(t, nil, math.MaxUint32), "4294967295 uncompressed; at most"},
 	} {
 		if _, _, err := readFile(t, row.file); err == nil || !strings.Contains(err.Error(), row.want) {
@@ -205,15 +213,15 @@ func TestHostileBlocksAreRefused(t *testing.T) {
 }
 
 func FuzzDecodeSamples(f *testing.F) {
-	f.Add(appendSamples(nil, odd()))
-	f.Add(appendSamples(nil, realistic(3)))
+	f.Add(encoded(nil, odd()))
+	f.Add(encoded(nil, realistic(3)))
 	f.Add([]byte{0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		samples, err := decodeSamples(b)
 		if err != nil {
 			return
 		}
-		again, err := decodeSamples(appendSamples(nil, samples))
+		again, err := decodeSamples(encoded(nil, samples))
 		if err != nil || !reflect.DeepEqual(samples, again) {
 			t.Fatalf("samples changed on their way: %v", err)
 		}
@@ -229,4 +237,8 @@ func FuzzReadSampleFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _, _ = readFile(t, b)
 	})
+}
+
+func encoded(b []byte, samples []workload.Sample) []byte {
+	return new(sampleEncoder).append(b, samples)
 }
