@@ -51,7 +51,7 @@ lint: ## gofmt, go vet, staticcheck
 
 .PHONY: bench
 bench: ## the benchmarks that docs/benchmarks.md quotes
-	$(GO) test -short -run '^$$' -bench . -benchmem -cpu 1 ./workload ./results ./results/report ./workload/maillog
+	$(GO) test -short -run '^$$' -bench . -benchmem -cpu 1 ./workload ./results ./results/report ./results/metrics ./results/compare ./scenarios/ledger ./workload/maillog
 
 # Results are printed; nothing else should run on the machine meanwhile.
 PEERS = \
