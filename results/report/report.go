@@ -163,22 +163,27 @@ func Text(w io.Writer, run *results.Run, width int) error {
 		fmt.Fprintln(&b, line)
 	}
 	for _, s := range sections(run) {
-		fmt.Fprintf(&b, "\n%s\n", s.title)
-		if s.table != nil {
-			s.table.text(&b, width)
-		}
-		for _, note := range s.notes {
-			for i, line := range wrap(note, width-2) {
-				if i == 0 && s.table == nil {
-					fmt.Fprintf(&b, "- %s\n", line)
-				} else {
-					fmt.Fprintf(&b, "  %s\n", line)
-				}
-			}
-		}
+		s.text(&b, width)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// text draws a section in columns.
+func (s section) text(b *bytes.Buffer, width int) {
+	fmt.Fprintf(b, "\n%s\n", s.title)
+	if s.table != nil {
+		s.table.text(b, width)
+	}
+	for _, note := range s.notes {
+		for i, line := range wrap(note, width-2) {
+			if i == 0 && s.table == nil {
+				fmt.Fprintf(b, "- %s\n", line)
+			} else {
+				fmt.Fprintf(b, "  %s\n", line)
+			}
+		}
+	}
 }
 
 // Markdown draws the summary as GitHub-flavoured Markdown.
@@ -186,23 +191,28 @@ func Markdown(w io.Writer, run *results.Run) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# mailbench: %s\n\n%s\n", escape(run.Scenario), escape(Headline(run)))
 	for _, s := range sections(run) {
-		fmt.Fprintf(&b, "\n## %s\n\n", s.title)
-		if s.table != nil {
-			s.table.markdown(&b)
-		}
-		for i, note := range s.notes {
-			switch {
-			case s.table == nil:
-				fmt.Fprintf(&b, "- %s\n", escape(note))
-			case i == 0:
-				fmt.Fprintf(&b, "\n%s\n", escape(note))
-			default:
-				fmt.Fprintf(&b, "%s\n", escape(note))
-			}
-		}
+		s.markdown(&b)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// markdown draws a section under a heading of its own.
+func (s section) markdown(b *bytes.Buffer) {
+	fmt.Fprintf(b, "\n## %s\n\n", s.title)
+	if s.table != nil {
+		s.table.markdown(b)
+	}
+	for i, note := range s.notes {
+		switch {
+		case s.table == nil:
+			fmt.Fprintf(b, "- %s\n", escape(note))
+		case i == 0:
+			fmt.Fprintf(b, "\n%s\n", escape(note))
+		default:
+			fmt.Fprintf(b, "%s\n", escape(note))
+		}
+	}
 }
 
 // Headline says in one sentence what the run found.

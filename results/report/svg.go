@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,12 +21,20 @@ const (
 	svgMargin  = 18
 )
 
-// SVG draws what Text prints as a picture of a terminal, for a page that
-// cannot show it otherwise. It refers to nothing outside itself.
+// svgSections are those that a picture has room for.
+var svgSections = []string{"Why the run is inconclusive", "Operations", "Response time", "Faults", "Objectives"}
+
+// SVG draws the first part of what Text prints as a picture of a terminal, for a
+// page that cannot show it otherwise. It refers to nothing outside itself.
 func SVG(w io.Writer, run *results.Run) error {
 	var text bytes.Buffer
-	if err := Text(&text, run, svgColumns); err != nil {
-		return err
+	for _, line := range wrap(Headline(run), svgColumns) {
+		fmt.Fprintln(&text, line)
+	}
+	for _, s := range sections(run) {
+		if slices.Contains(svgSections, s.title) {
+			s.text(&text, svgColumns)
+		}
 	}
 	lines := strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
 	width := svgMargin*2 + int(svgColumns*svgCell)
@@ -35,7 +44,7 @@ func SVG(w io.Writer, run *results.Run) error {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, "<title>mailbench: summary of a run of %s</title>\n", escapeXML(run.Scenario))
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" rx="8" fill="#16181d"/>`+"\n", width, height)
-	fmt.Fprintf(&b, `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="%d" fill="#d5d8df" xml:space="preserve">`+"\n", svgFont)
+	fmt.Fprintf(&b, `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="%d" fill="#d5d8df" style="white-space: pre">`+"\n", svgFont)
 	headline := true
 	for i, line := range lines {
 		if line == "" {
