@@ -56,9 +56,10 @@ var (
 
 // Inputs are the files that a run can be repeated from.
 type Inputs struct {
-	Scenario []byte   // resolved
-	Profile  []byte   // of a profile's file; nil where the scenario names a built-in one
-	OpenSLO  [][]byte // documents that the scenario names, in the order of its objectives
+	Scenario []byte            // resolved
+	Profile  []byte            // of a profile's file; nil where the scenario names a built-in one
+	OpenSLO  [][]byte          // documents that the scenario names, in the order of its objectives
+	Schema   map[string]string // files that take the place of reference/schema's, by their names
 }
 
 // OpenSLOFile is the name of a document in a run directory, by its index.
@@ -101,6 +102,12 @@ func Create(dir string, m Manifest, in Inputs) (*Recording, error) {
 	}
 	for i, document := range in.OpenSLO {
 		closed = append(closed, create(OpenSLOFile(i), document))
+	}
+	if err == nil && len(in.Schema) > 0 {
+		err = os.Mkdir(filepath.Join(dir, SchemaFolder), 0o755)
+	}
+	for name, text := range in.Schema {
+		closed = append(closed, create(filepath.Join(SchemaFolder, name), []byte(text)))
 	}
 	r := &Recording{
 		samplesFile: create(SamplesFile, samplesHeader()),

@@ -13,6 +13,7 @@ const (
 	ScenarioFile = "scenario.yaml"
 	ProfileFile  = "profile.yaml"    // only where the scenario names a file of its own
 	openSLOFile  = "openslo-%d.yaml" // the OpenSLO documents that the scenario names, from 1
+	SchemaFolder = "schema"          // files that took the place of reference/schema's, if any
 	SamplesFile  = "samples.mbs"
 	CountersFile = "counters.jsonl"
 	EventsFile   = "events.jsonl"

@@ -191,7 +191,7 @@ func (c *Conductor) containers(ctx context.Context, docker *client.Client, p *Pl
 		return nil, err
 	}
 	target := cluster.New(docker, cluster.Spec{
-		RunID: runID(p.Scenario.Name), Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount(),
+		RunID: runID(p.Scenario.Name), Topology: p.Topology, Schema: p.Scenario.inputs.schema, Image: found.ID, Account: cluster.DefaultAccount(),
 		Journal: filepath.Join(dir, JournalFile), Keep: c.Keep,
 		Announce: func(line string) { c.say("%s", line) },
 	})

@@ -328,7 +328,7 @@ func (s *Scenario) externalTarget(spec external.Spec) (*external.Cluster, error)
 	if spec.Account, err = e.account(); err != nil {
 		return nil, err
 	}
-	spec.Name, spec.Topology = e.Name, e.topology()
+	spec.Name, spec.Topology, spec.Schema = e.Name, e.topology(), s.inputs.schema
 	spec.Addresses = map[topology.ID]string{e.Management.ID: e.Management.Address}
 	for _, n := range e.SQL {
 		spec.Addresses[n.ID] = n.Address

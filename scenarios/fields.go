@@ -26,6 +26,8 @@ func (s *Scenario) fields() object {
 			doc: "Whose it is: one that the harness starts in containers and removes, or one that somebody else runs ([external.md](external.md))."},
 		{key: "external", value: s.External.fields(),
 			doc: "The cluster that somebody else runs. To be written with `cluster: external`, and only then."},
+		{key: "schema", value: orNone(&s.Schema, pathValue(&s.Schema)),
+			doc: "A folder whose `.sql` files take the place of those of the same names in reference/schema, such as a changed `greylist.sql`: `./changed`. Each must create the same tables and routines."},
 		{key: "topology", value: s.TopologySpec.fields(),
 			doc: "Not to be written with `cluster: external`. The cluster in containers: one management node `mgm1` on host `admin1`, data nodes `data1`… on `cyrus1`…, SQL nodes `sql1`… on `sql_hosts`."},
 		{key: "population", value: s.Population.fields(),

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/openslo"
 	"github.com/mailbench/mailbench/workload"
@@ -22,6 +24,7 @@ type inputs struct {
 	profileText []byte            // its YAML, with comments
 	tracePath   string            // from the working directory; "" to generate
 	openSLO     map[int]openSLO   // by the index of the objective
+	schema      map[string]string // files that take the place of reference/schema's, by their names
 }
 
 // openSLO is an OpenSLO document.
@@ -272,8 +275,42 @@ func (d *decoder) fillOpenSLO(file string, s *Scenario) error {
 	return errors.Join(wrong...)
 }
 
-// recorded is the scenario as a run directory keeps it: a profile's file and
-// OpenSLO documents lie beside it, and a trace file, which may be large and somebody's mail, is to be
+// fillSchema reads the files that take the place of reference/schema's.
+func (d *decoder) fillSchema(file string, s *Scenario) {
+	if s.Schema == "" || !d.Good("schema") {
+		return
+	}
+	folder := d.pathFrom(file, "schema", s.Schema)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err // the path is named already
+		}
+		d.Reject("schema", "read the folder %s: %v", folder, err)
+		return
+	}
+	s.inputs.schema = map[string]string{}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".sql" {
+			continue
+		}
+		text, err := readFile("schema", filepath.Join(folder, e.Name()))
+		if err != nil {
+			d.Reject("schema", "%s: %v", filepath.Join(folder, e.Name()), err)
+			return
+		}
+		s.inputs.schema[e.Name()] = string(text)
+	}
+	if len(s.inputs.schema) == 0 {
+		d.Reject("schema", "the folder %s holds no .sql file", folder)
+	} else if err := schema.Check(s.inputs.schema); err != nil {
+		d.Reject("schema", "%s: %v", folder, err)
+	}
+}
+
+// recorded is the scenario as a run directory keeps it: a profile's file, files of
+// the schema and OpenSLO documents lie beside it, and a trace file, which may be large and somebody's mail, is to be
 // put there by who wants to repeat the run.
 func (s *Scenario) recorded() results.Inputs {
 	kept := *s
@@ -284,7 +321,10 @@ func (s *Scenario) recorded() results.Inputs {
 	if s.Workload.Trace != "" {
 		kept.Workload.Trace = "./" + filepath.Base(s.Workload.Trace)
 	}
-	in := results.Inputs{Profile: s.inputs.profileText}
+	if s.Schema != "" {
+		kept.Schema = "./" + results.SchemaFolder
+	}
+	in := results.Inputs{Profile: s.inputs.profileText, Schema: s.inputs.schema}
 	kept.ObjectiveSpecs = slices.Clone(s.ObjectiveSpecs)
 	for i := range kept.ObjectiveSpecs {
 		if kept.ObjectiveSpecs[i].OpenSLO != "" {

@@ -57,6 +57,7 @@ func read(file string, root *node, s *Scenario) (*Scenario, *decoder) {
 	d := &decoder{strictyaml.NewDecoder("scenario")}
 	d.Read(s.fields(), "", root)
 	d.fillExternal(file, s)
+	d.fillSchema(file, s)
 	return s, d
 }
 

@@ -37,7 +37,7 @@ var badInputs = []struct {
 	{what: "an unknown field has a near name",
 		text: least + "workload:\n  sped: 2\n", first: `peak.yaml:4:3: workload: no field is called "sped"; did you mean speed? There are trace, trace_sha256, profile, messages_per_day, account_jobs_per_day, from, duration, end, speed, before, retries`},
 	{what: "an unknown field without a near name",
-		text: least + "colour: red\n", first: `peak.yaml:3:1: scenario: no field is called "colour"; there are name, hypothesis, seed, cluster, external, topology, population, workload, clients, faults, fault_rates, objectives, bounds`},
+		text: least + "colour: red\n", first: `peak.yaml:3:1: scenario: no field is called "colour"; there are name, hypothesis, seed, cluster, external, schema, topology, population, workload, clients, faults, fault_rates, objectives, bounds`},
 	{what: "a key written twice",
 		text: least + "seed: 1\nseed: 2\n", first: `peak.yaml:4:1: mapping key "seed" already defined at [3:1]`},
 	{what: "a time without a unit",

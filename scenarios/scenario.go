@@ -27,6 +27,7 @@ type Scenario struct {
 	Hypothesis     string // one sentence that the run may prove wrong
 	Seed           uint64 // of population, trace and fault plan
 	Cluster        ClusterKind
+	Schema         string       // folder of files that take the place of reference/schema's, as it was written; "" for none
 	TopologySpec   TopologySpec // the zero value with an external cluster
 	External       External     // of no meaning without
 	Population     Population

@@ -39,12 +39,13 @@ type Account = sqlnode.Account
 type Spec struct {
 	RunID    string            `json:"run_id"` // unique among the clusters of an engine; letters, digits and "-"
 	Topology topology.Topology `json:"topology"`
-	Image    string            `json:"image"`   // name or id of the image that every node runs
-	Account  Account           `json:"account"` // with the database that holds the mail data
-	Engine   string            `json:"engine"`  // storage engine of the tables, "" for ndbcluster
-	Journal  string            `json:"-"`       // path of the fault journal, for heal; may be empty
-	Keep     bool              `json:"-"`       // the cluster outlives the harness
-	Announce func(string)      `json:"-"`       // takes one line for each step of Start; may be nil
+	Image    string            `json:"image"`            // name or id of the image that every node runs
+	Account  Account           `json:"account"`          // with the database that holds the mail data
+	Engine   string            `json:"engine"`           // storage engine of the tables, "" for ndbcluster
+	Schema   map[string]string `json:"schema,omitempty"` // files that take the place of reference/schema's
+	Journal  string            `json:"-"`                // path of the fault journal, for heal; may be empty
+	Keep     bool              `json:"-"`                // the cluster outlives the harness
+	Announce func(string)      `json:"-"`                // takes one line for each step of Start; may be nil
 }
 
 // Cluster is a reference.Target: an NDB cluster in containers.
@@ -78,7 +79,7 @@ func New(docker *client.Client, spec Spec) *Cluster {
 		spec.Announce = func(string) {}
 	}
 	c := &Cluster{docker: docker, spec: spec, containers: map[topology.ID]string{}, hosts: map[string]string{}}
-	c.View = ndb.New(spec.Topology, c.Address, spec.Account, schema.Options{Database: spec.Account.Database, Engine: spec.Engine})
+	c.View = ndb.New(spec.Topology, c.Address, spec.Account, schema.Options{Database: spec.Account.Database, Engine: spec.Engine, Files: spec.Schema})
 	return c
 }
 

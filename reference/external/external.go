@@ -26,9 +26,10 @@ type Spec struct {
 	Addresses map[topology.ID]string // of the management node and the SQL nodes, as host:port
 	Account   sqlnode.Account        // with the database that is made for the mail data
 
-	Mark     Mark         // what to leave in that database
-	Keep     bool         // Stop leaves the database
-	Announce func(string) // takes one line for each step of Start; may be nil
+	Mark     Mark              // what to leave in that database
+	Keep     bool              // Stop leaves the database
+	Schema   map[string]string // files that take the place of reference/schema's
+	Announce func(string)      // takes one line for each step of Start; may be nil
 }
 
 // Cluster is a reference.Target: an NDB cluster that somebody else runs. It is a
@@ -57,7 +58,7 @@ func New(spec Spec) *Cluster {
 		spec.Announce = func(string) {}
 	}
 	c := &Cluster{spec: spec}
-	c.View = ndb.New(spec.Topology, c.Address, spec.Account, schema.Options{Database: spec.Account.Database})
+	c.View = ndb.New(spec.Topology, c.Address, spec.Account, schema.Options{Database: spec.Account.Database, Files: spec.Schema})
 	return c
 }
 

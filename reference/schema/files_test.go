@@ -12,7 +12,7 @@ import (
 // defaults say.
 func TestFilesHaveTheDefaults(t *testing.T) {
 	policy, whitelist := greylist.DefaultPolicy(), greylist.DefaultWhitelist()
-	_, files, err := objects()
+	_, files, err := objects(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

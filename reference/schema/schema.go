@@ -13,7 +13,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +42,11 @@ type Admin struct {
 type Options struct {
 	Database string // letters, digits and _; at most 64 bytes
 	Engine   string // storage engine, "" for NDBCLUSTER
+
+	// Files take the place of files of this package, by their names: a changed
+	// procedure, say. Each must hold the same tables and routines as the one that it
+	// replaces.
+	Files map[string]string
 
 	Greylist  *greylist.Policy    // nil for the files', which is greylist.DefaultPolicy
 	Whitelist *greylist.Whitelist // nil for the files', which is greylist.DefaultWhitelist
@@ -98,7 +105,7 @@ const whitelistRoutine = "greylist_whitelisted"
 
 // objects reads the files, with what o replaces in them.
 func (o Options) objects() (tables, routines []object, err error) {
-	tables, routines, err = objects()
+	tables, routines, err = objects(o.Files)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -128,32 +135,91 @@ func withConstants(create string, values map[string]int64) string {
 	})
 }
 
-// objects reads the files.
-func objects() (tables, routines []object, err error) {
+// FileNames lists the files of this package.
+func FileNames() ([]string, error) {
 	entries, err := files.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names, nil
+}
+
+// objects reads the files, or what takes their places.
+func objects(replaced map[string]string) (tables, routines []object, err error) {
+	names, err := FileNames()
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, entry := range entries {
-		script, err := files.ReadFile(entry.Name())
+	for _, name := range slices.Sorted(maps.Keys(replaced)) {
+		if !slices.Contains(names, name) {
+			return nil, nil, fmt.Errorf("%s takes the place of no file; there are %s", name, strings.Join(names, ", "))
+		}
+	}
+	for _, name := range names {
+		script, err := files.ReadFile(name)
 		if err != nil {
 			return nil, nil, err
 		}
-		statements, err := split(string(script))
+		t, r, err := parse(name, string(script))
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", entry.Name(), err)
+			return nil, nil, err
 		}
-		for _, s := range statements {
-			if m := createTable.FindStringSubmatch(s); m != nil {
-				tables = append(tables, object{m[1], "TABLE", entry.Name(), s})
-			} else if m := createRoutine.FindStringSubmatch(s); m != nil {
-				routines = append(routines, object{m[2], m[1], entry.Name(), s})
-			} else if !dropRoutine.MatchString(s) { // create does it
-				return nil, nil, fmt.Errorf("%s: neither a table nor a routine: %.60q", entry.Name(), s)
+		if text, ok := replaced[name]; ok {
+			own := slices.Concat(t, r)
+			if t, r, err = parse(name, text); err != nil {
+				return nil, nil, err
 			}
+			if err := sameObjects(name, own, slices.Concat(t, r)); err != nil {
+				return nil, nil, err
+			}
+		}
+		tables, routines = append(tables, t...), append(routines, r...)
+	}
+	return tables, routines, nil
+}
+
+// parse takes a file apart.
+func parse(name, script string) (tables, routines []object, err error) {
+	statements, err := split(script)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, s := range statements {
+		if m := createTable.FindStringSubmatch(s); m != nil {
+			tables = append(tables, object{m[1], "TABLE", name, s})
+		} else if m := createRoutine.FindStringSubmatch(s); m != nil {
+			routines = append(routines, object{m[2], m[1], name, s})
+		} else if !dropRoutine.MatchString(s) { // create does it
+			return nil, nil, fmt.Errorf("%s: neither a table nor a routine: %.60q", name, s)
 		}
 	}
 	return tables, routines, nil
+}
+
+// sameObjects holds a file against the one that it replaces.
+func sameObjects(name string, own, other []object) error {
+	list := func(objects []object) []string {
+		var all []string
+		for _, o := range objects {
+			all = append(all, strings.ToLower(o.kind)+" "+o.name)
+		}
+		slices.Sort(all)
+		return all
+	}
+	if want, got := list(own), list(other); !slices.Equal(want, got) {
+		return fmt.Errorf("%s must create what the file creates that it replaces: %s; it creates: %s", name, strings.Join(want, ", "), strings.Join(got, ", "))
+	}
+	return nil
+}
+
+// Check says what is wrong with files that are to take the places of others.
+func Check(replaced map[string]string) error {
+	_, _, err := objects(replaced)
+	return err
 }
 
 // Install creates the database and the tables through the first node, waits

@@ -86,7 +86,7 @@ func TestNormal(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
-	tables, routines, err := objects()
+	tables, routines, err := objects(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
