@@ -9,6 +9,7 @@ import (
 	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/reference/external"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/gate"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
 )
@@ -56,6 +57,8 @@ func exitCode(err error) int {
 		permission  *scenarios.PermissionError
 		unconfirmed *external.UnconfirmedError
 		refused     *external.RefusedError
+		unfit       *gate.UnfitError
+		mismatch    *gate.MismatchError
 	)
 	switch {
 	case err == nil:
@@ -69,7 +72,7 @@ func exitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission),
 		errors.As(err, &unconfirmed):
 		return exitUsage
-	case errors.As(err, &input), errors.As(err, &recording):
+	case errors.As(err, &input), errors.As(err, &recording), errors.As(err, &unfit), errors.As(err, &mismatch):
 		return exitInput
 	case errors.As(err, &noEffect):
 		return results.ExitCode(results.Inconclusive)

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/mailbench/mailbench/results/gate"
+	"github.com/mailbench/mailbench/results/report"
+	"github.com/spf13/cobra"
+)
+
+// baselines is where baselines are kept, from the root of a repository.
+const baselines = "results/baselines"
+
+func newGate() *cobra.Command {
+	var baseline, update, format, summary, junit string
+	var annotate bool
+	c := &cobra.Command{
+		Use:   "gate RUN",
+		Short: "compare a run with a baseline, and fail if the system got worse",
+		Long: `Compare a run, or a series of repetitions, with a baseline that was committed
+before: what an op costs the cluster, which does not depend on the machine, and
+what each fault cost, over repetitions. Latencies are set side by side on the same
+machine only. What cannot be told is inconclusive (exit code 4), never a pass.
+
+--update NAME writes a baseline of the run to results/baselines/NAME.json instead,
+and says what it changes.`,
+		Example: "  mailbench gate results/runs/smoke-1 --baseline results/baselines/smoke.json\n  mailbench gate results/runs/smoke-1 --update smoke",
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if (baseline == "") == (update == "") {
+				return usageError{errors.New("gate takes one of --baseline PATH, to compare, and --update NAME, to write one")}
+			}
+			show, ok := gateFormats[format]
+			if !ok {
+				return usageError{fmt.Errorf("--format is %s, must be text, markdown, junit or json", format)}
+			}
+			runs, err := report.Measured(args[0])
+			if err != nil {
+				return err
+			}
+			if update != "" {
+				return updateBaseline(c.OutOrStdout(), update, runs)
+			}
+			base, err := gate.ReadBaseline(baseline)
+			if err != nil {
+				return err
+			}
+			r, err := base.Against(runs)
+			if err != nil {
+				return err
+			}
+			if err := show(c.OutOrStdout(), r); err != nil {
+				return err
+			}
+			if err := writeFile(summary, os.O_APPEND, func(w io.Writer) error { return report.GateMarkdown(w, r) }); err != nil {
+				return err
+			}
+			if err := writeFile(junit, os.O_TRUNC, func(w io.Writer) error { return report.GateJUnit(w, r) }); err != nil {
+				return err
+			}
+			if annotate || os.Getenv("GITHUB_ACTIONS") == "true" {
+				if err := report.GateAnnotations(c.OutOrStdout(), r); err != nil {
+					return err
+				}
+			}
+			return verdictOf(r.ExitVerdict())
+		},
+	}
+	c.Flags().StringVar(&baseline, "baseline", "", "the baseline to compare with")
+	c.Flags().StringVar(&update, "update", "", "write the run as a baseline of this name to "+baselines)
+	c.Flags().StringVar(&format, "format", "text", "what is printed: text, markdown, junit or json")
+	c.Flags().StringVar(&summary, "summary", "", "a file to append a summary in Markdown to, such as $GITHUB_STEP_SUMMARY")
+	c.Flags().StringVar(&junit, "junit", "", "a file to write JUnit XML to")
+	c.Flags().BoolVar(&annotate, "annotations", false, "print workflow commands of GitHub Actions, ten at most (as in GITHUB_ACTIONS)")
+	return c
+}
+
+var gateFormats = map[string]func(io.Writer, *gate.Report) error{
+	"text":     func(w io.Writer, r *gate.Report) error { return report.GateText(w, r, terminalWidth) },
+	"markdown": report.GateMarkdown,
+	"junit":    report.GateJUnit,
+	"json":     func(w io.Writer, r *gate.Report) error { return r.Write(w) },
+}
+
+var baselineName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
+
+// updateBaseline writes a baseline, and says what it changes of the one before.
+func updateBaseline(w io.Writer, name string, runs []gate.Measured) error {
+	if !baselineName.MatchString(name) {
+		return usageError{fmt.Errorf("--update is %q, must be a plain name: letters, digits, dots, dashes", name)}
+	}
+	path := filepath.Join(baselines, strings.TrimSuffix(name, ".json")+".json")
+	next, err := gate.NewBaseline(runs)
+	if err != nil {
+		return err
+	}
+	old, readErr := gate.ReadBaseline(path)
+	if err := next.Write(path); err != nil {
+		return err
+	}
+	if readErr != nil {
+		_, err = fmt.Fprintf(w, "baseline %s written, of %d runs; there was none that could be read\n", path, len(next.Runs))
+		return err
+	}
+	lines := next.Diff(old)
+	fmt.Fprintf(w, "baseline %s written, of %d runs; %d things are not as before\n", path, len(next.Runs), len(lines))
+	for _, line := range lines {
+		fmt.Fprintln(w, "  "+line)
+	}
+	return nil
+}
+
+// writeFile writes a file that a flag names; "" names none.
+func writeFile(path string, flags int, draw func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|flags, 0o644)
+	if err != nil {
+		return fmt.Errorf("write what the gate found: %w", err)
+	}
+	return errors.Join(draw(f), f.Close())
+}

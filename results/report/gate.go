@@ -1,0 +1,246 @@
+package report
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/compare"
+	"github.com/mailbench/mailbench/results/gate"
+)
+
+// Measured judges a run, or every run of a series, anew, as a gate compares them.
+func Measured(dir string) ([]gate.Measured, error) {
+	members, err := Members(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []gate.Measured
+	for _, m := range members {
+		if m.NeverBegan {
+			return nil, &UnreadableError{m.Dir, errors.New("it holds no recording: the run never began")}
+		}
+		run, err := Write(m.Dir)
+		if err != nil {
+			return nil, err
+		}
+		r, err := results.Salvage(m.Dir)
+		if err != nil {
+			return nil, &UnreadableError{m.Dir, err}
+		}
+		all = append(all, gate.Measured{Manifest: r.Manifest(), Run: run})
+	}
+	return all, nil
+}
+
+// GateHeadline says in one sentence what a gate found.
+func GateHeadline(r *gate.Report) string {
+	n := len(changed(r, compare.Regression))
+	switch r.Verdict {
+	case compare.DataLoss:
+		return "DATA LOSS: " + r.Reasons[len(r.Reasons)-1] + "."
+	case compare.Regression:
+		return fmt.Sprintf("REGRESSION: %s worse than the baseline.", plural(int64(n), "measure"))
+	case compare.Improvement:
+		return fmt.Sprintf("PASS: %s better than the baseline, none is worse.", plural(int64(len(changed(r, compare.Improvement))), "measure"))
+	case compare.NoDifference:
+		return "PASS: nothing is worse than the baseline."
+	default:
+		if len(r.Reasons) > 0 {
+			return "INCONCLUSIVE: " + r.Reasons[0] + "."
+		}
+		return "INCONCLUSIVE: what was measured does not tell."
+	}
+}
+
+// gateRow is a measure that a gate compared.
+type gateRow struct {
+	what, measure           string
+	before, after, interval string
+	finding                 compare.Finding
+}
+
+func (g gateRow) String() string {
+	text := fmt.Sprintf("%s: %s is %s, was %s", g.what, g.measure, g.after, g.before)
+	if g.interval != "" {
+		text += " (" + g.interval + ")"
+	}
+	return text
+}
+
+// changed are the measures with a verdict, in the order in which they weigh.
+func changed(r *gate.Report, verdicts ...compare.Verdict) (rows []gateRow) {
+	take := func(f compare.Finding, row func() gateRow) {
+		if slices.Contains(verdicts, f.Verdict) {
+			g := row()
+			g.finding = f
+			rows = append(rows, g)
+		}
+	}
+	for _, c := range r.Counters {
+		take(c.Finding, func() gateRow {
+			return gateRow{what: c.Decision, measure: strings.ReplaceAll(c.Counter, "_", " "), before: count(c.Base), after: count(c.Candidate)}
+		})
+	}
+	for _, f := range r.Faults {
+		take(f.Finding, func() gateRow {
+			show := count
+			if f.Measure == compare.OutageMeasure {
+				show = micros
+			}
+			g := gateRow{what: f.Kind, measure: strings.TrimSuffix(strings.ReplaceAll(f.Measure, "_", " "), " us"), before: show(f.A), after: show(f.B)}
+			if f.Low != nil && f.High != nil {
+				g.interval = fmt.Sprintf("shift %s to %s", show(*f.Low), show(*f.High))
+			}
+			return g
+		})
+	}
+	for _, l := range r.Latency {
+		take(l.Finding, func() gateRow {
+			return gateRow{what: l.Path, measure: l.Statistic, before: micros(l.Base), after: micros(l.Candidate)}
+		})
+	}
+	return rows
+}
+
+// gateSections are what a reviewer acts on.
+func gateSections(r *gate.Report) []section {
+	var all []section
+	add := func(title string, rows []gateRow) {
+		if len(rows) == 0 {
+			return
+		}
+		t := &table{left: 2, head: []string{"what", "measure", "baseline", "now"}}
+		interval := slices.ContainsFunc(rows, func(g gateRow) bool { return g.interval != "" })
+		if interval {
+			t.head = append(t.head, "interval")
+		}
+		notes := map[string]bool{}
+		s := section{title: title, table: t}
+		for _, g := range rows {
+			cells := []string{g.what, g.measure, g.before, g.after}
+			if interval {
+				cells = append(cells, g.interval)
+			}
+			t.add(cells...)
+			if why := g.finding.Why; why != "" && !notes[why] {
+				notes[why] = true
+				s.notes = append(s.notes, strings.ToUpper(why[:1])+why[1:]+".")
+			}
+		}
+		all = append(all, s)
+	}
+	if len(r.Reasons) > 0 {
+		all = append(all, section{title: "Why it cannot pass", notes: r.Reasons})
+	}
+	add("Worse", changed(r, compare.DataLoss, compare.Regression))
+	add("Better", changed(r, compare.Improvement))
+	add("Could not be told", changed(r, compare.Inconclusive))
+	same := len(changed(r, compare.NoDifference))
+	notes := []string{fmt.Sprintf("%s compared: %s of them the same.", plural(int64(len(r.Counters)+len(r.Faults)+len(r.Latency)), "measure"), count(int64(same)))}
+	notes = append(notes, r.Notes...)
+	return append(all, section{title: "Compared", notes: notes})
+}
+
+// GateText writes what a gate found in columns of at most width.
+func GateText(w io.Writer, r *gate.Report, width int) error {
+	var b bytes.Buffer
+	for _, line := range wrap(GateHeadline(r), width) {
+		fmt.Fprintln(&b, line)
+	}
+	for _, s := range gateSections(r) {
+		s.text(&b, width)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// GateMarkdown writes it for a pull request or a step summary.
+func GateMarkdown(w io.Writer, r *gate.Report) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "## mailbench gate: %s\n\n%s\n", escape(r.Scenario), escape(GateHeadline(r)))
+	for _, s := range gateSections(r) {
+		s.markdown(&b)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// maxAnnotations is how many annotations a step of GitHub shows (docs.github.com,
+// "Usage limits": 10 of each type).
+const maxAnnotations = 10
+
+// GateAnnotations writes workflow commands of GitHub Actions, the worst first.
+func GateAnnotations(w io.Writer, r *gate.Report) error {
+	var b bytes.Buffer
+	rows := changed(r, compare.Regression)
+	for i, g := range rows {
+		if i == maxAnnotations-1 && len(rows) > maxAnnotations {
+			fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(fmt.Sprintf("%d more measures are worse", len(rows)-i)))
+			break
+		}
+		fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(g.String()))
+	}
+	if len(rows) == 0 && r.ExitVerdict() != results.Pass {
+		fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(GateHeadline(r)))
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// escapeCommand escapes the data of a workflow command (actions/toolkit,
+// packages/core/src/command.ts).
+func escapeCommand(s string) string {
+	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+}
+
+// GateJUnit writes it as JUnit XML: a case a measure.
+func GateJUnit(w io.Writer, r *gate.Report) error {
+	all := junitSuites{Name: "mailbench gate " + r.Scenario, Time: "0.000000"}
+	s := junitSuite{Name: "gate"}
+	reliable := junitCase{Name: "the runs can be relied upon", Class: r.Scenario}
+	if len(r.Reasons) > 0 {
+		reliable.Error = &junitMessage{Message: r.Reasons[0], Text: strings.Join(r.Reasons, "\n")}
+	}
+	s.Cases = append(s.Cases, reliable)
+	for _, v := range []compare.Verdict{compare.DataLoss, compare.Regression, compare.Inconclusive, compare.Improvement, compare.NoDifference} {
+		for _, g := range changed(r, v) {
+			c := junitCase{Name: g.what + ": " + g.measure, Class: r.Scenario + ".gate"}
+			switch v {
+			case compare.DataLoss, compare.Regression:
+				c.Failure = &junitMessage{Message: g.String(), Type: string(v)}
+			case compare.Inconclusive:
+				c.Skipped = &junitMessage{Message: g.finding.Why}
+			}
+			s.Cases = append(s.Cases, c)
+		}
+	}
+	for _, c := range s.Cases {
+		s.Tests++
+		switch {
+		case c.Failure != nil:
+			s.Failures++
+		case c.Error != nil:
+			s.Errors++
+		case c.Skipped != nil:
+			s.Skipped++
+		}
+	}
+	all.Suites = []junitSuite{s}
+	all.Tests, all.Failures, all.Errors, all.Skipped = s.Tests, s.Failures, s.Errors, s.Skipped
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return err
+	}
+	e := xml.NewEncoder(w)
+	e.Indent("", "  ")
+	if err := e.Encode(all); err != nil {
+		return fmt.Errorf("encode JUnit XML: %w", err)
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}
