@@ -98,7 +98,7 @@ func NewBaseline(runs []Measured) (*Baseline, error) {
 		if differences := b.differences(one); len(differences) > 0 {
 			return nil, &UnfitError{fmt.Sprintf("run %s is no repetition of %s: %s", m.Run.RunID, b.Runs[0].RunID, strings.Join(differences, "; "))}
 		}
-		changes, err := compare.Counters(b.Costs, one.Costs, tolerances(b, one))
+		changes, err := b.CompareCosts(one.Costs, one.Noisy)
 		if err != nil {
 			return nil, err
 		}
@@ -143,9 +143,9 @@ func of(m Measured) *Baseline {
 // may not be merged with the next one's.
 const tolerance = 1
 
-func tolerances(a, b *Baseline) map[string]compare.Tolerance {
+func tolerances(a, b []string) map[string]compare.Tolerance {
 	all := map[string]compare.Tolerance{}
-	for _, name := range slices.Concat(a.Noisy, b.Noisy) {
+	for _, name := range slices.Concat(a, b) {
 		all[name] = compare.Tolerance{Absolute: tolerance}
 	}
 	return all
@@ -308,7 +308,7 @@ func (b *Baseline) Diff(old *Baseline) []string {
 			lines = append(lines, fmt.Sprintf("environment %s: %q, was %q", name, b.Environment[name], old.Environment[name]))
 		}
 	}
-	changes, err := compare.Counters(old.Costs, b.Costs, tolerances(old, b))
+	changes, err := old.CompareCosts(b.Costs, b.Noisy)
 	if err != nil {
 		return append(lines, err.Error())
 	}

@@ -109,7 +109,7 @@ func (r *Report) counters(base, one *Baseline) error {
 		r.Reasons = append(r.Reasons, fmt.Sprintf("run %s has no cost counters: the probe before its load failed", one.Runs[0].RunID))
 		return nil
 	}
-	changes, err := compare.Counters(base.Costs, one.Costs, tolerances(base, one))
+	changes, err := base.CompareCosts(one.Costs, one.Noisy)
 	if err != nil {
 		return err
 	}
@@ -123,6 +123,12 @@ func (r *Report) counters(base, one *Baseline) error {
 		}
 	}
 	return nil
+}
+
+// CompareCosts compares what decisions cost, of which some counters are noisy, with
+// the baseline's.
+func (b *Baseline) CompareCosts(costs compare.Costs, noisy []string) ([]compare.CounterChange, error) {
+	return compare.Counters(b.Costs, costs, tolerances(b.Noisy, noisy))
 }
 
 func worse(a, b compare.Verdict) bool {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mailbench/mailbench/results"
@@ -62,13 +63,50 @@ func GateHeadline(r *gate.Report) string {
 type gateRow struct {
 	what, measure           string
 	before, after, interval string
+	counter                 string // of a decision; "" for another measure
+	more                    int    // counters of the same decision that are left out
 	finding                 compare.Finding
+}
+
+// telling are the counters that say most, the first one most of all: the others
+// follow from them.
+var telling = []string{"ndb_round_trips", "ndb_table_scans", "ndb_range_scans", "statements", "ndb_rows_read"}
+
+// condensed keeps of each decision the counter that says most.
+func condensed(rows []gateRow) (kept []gateRow) {
+	rank := func(g gateRow) int {
+		if i := slices.Index(telling, g.counter); i >= 0 {
+			return i
+		}
+		return len(telling)
+	}
+	at := map[string]int{}
+	for _, g := range rows {
+		i, seen := at[g.what]
+		switch {
+		case g.counter == "":
+			kept = append(kept, g)
+		case !seen:
+			at[g.what] = len(kept)
+			kept = append(kept, g)
+		default:
+			if rank(g) < rank(kept[i]) {
+				g.more = kept[i].more
+				kept[i] = g
+			}
+			kept[i].more++
+		}
+	}
+	return kept
 }
 
 func (g gateRow) String() string {
 	text := fmt.Sprintf("%s: %s is %s, was %s", g.what, g.measure, g.after, g.before)
 	if g.interval != "" {
 		text += " (" + g.interval + ")"
+	}
+	if g.more > 0 {
+		text += fmt.Sprintf(", and %s more", plural(int64(g.more), "counter"))
 	}
 	return text
 }
@@ -84,7 +122,7 @@ func changed(r *gate.Report, verdicts ...compare.Verdict) (rows []gateRow) {
 	}
 	for _, c := range r.Counters {
 		take(c.Finding, func() gateRow {
-			return gateRow{what: c.Decision, measure: strings.ReplaceAll(c.Counter, "_", " "), before: count(c.Base), after: count(c.Candidate)}
+			return gateRow{what: c.Decision, counter: c.Counter, measure: strings.ReplaceAll(c.Counter, "_", " "), before: count(c.Base), after: count(c.Candidate)}
 		})
 	}
 	for _, f := range r.Faults {
@@ -116,6 +154,11 @@ func gateSections(r *gate.Report) []section {
 			return
 		}
 		t := &table{left: 2, head: []string{"what", "measure", "baseline", "now"}}
+		rows = condensed(rows)
+		more := slices.ContainsFunc(rows, func(g gateRow) bool { return g.more > 0 })
+		if more {
+			t.head = append(t.head, "and more")
+		}
 		interval := slices.ContainsFunc(rows, func(g gateRow) bool { return g.interval != "" })
 		if interval {
 			t.head = append(t.head, "interval")
@@ -124,6 +167,9 @@ func gateSections(r *gate.Report) []section {
 		s := section{title: title, table: t}
 		for _, g := range rows {
 			cells := []string{g.what, g.measure, g.before, g.after}
+			if more {
+				cells = append(cells, strconv.Itoa(g.more))
+			}
 			if interval {
 				cells = append(cells, g.interval)
 			}
@@ -132,6 +178,9 @@ func gateSections(r *gate.Report) []section {
 				notes[why] = true
 				s.notes = append(s.notes, strings.ToUpper(why[:1])+why[1:]+".")
 			}
+		}
+		if more {
+			s.notes = append(s.notes, "And more: other counters of the same decision that follow from it; --format json has them all.")
 		}
 		all = append(all, s)
 	}
@@ -178,7 +227,7 @@ const maxAnnotations = 10
 // GateAnnotations writes workflow commands of GitHub Actions, the worst first.
 func GateAnnotations(w io.Writer, r *gate.Report) error {
 	var b bytes.Buffer
-	rows := changed(r, compare.Regression)
+	rows := condensed(changed(r, compare.Regression))
 	for i, g := range rows {
 		if i == maxAnnotations-1 && len(rows) > maxAnnotations {
 			fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(fmt.Sprintf("%d more measures are worse", len(rows)-i)))

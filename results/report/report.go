@@ -633,6 +633,9 @@ func violations(v *results.ViolationCounts) string {
 			parts = append(parts, fmt.Sprintf("%s %s", count(c.n), c.what))
 		}
 	}
+	if v.Total() == 0 && v.Allowed > 0 {
+		return fmt.Sprintf("%s contradicted what was acknowledged, as they may after the restart of the whole cluster", plural(v.Allowed, "answer"))
+	}
 	text := fmt.Sprintf("%s contradicted what was acknowledged", plural(v.Total(), "answer"))
 	if len(parts) > 0 {
 		text += " (" + strings.Join(parts, ", ") + ")"
