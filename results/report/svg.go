@@ -44,7 +44,7 @@ func SVG(w io.Writer, run *results.Run) error {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, "<title>mailbench: summary of a run of %s</title>\n", escapeXML(run.Scenario))
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" rx="8" fill="#16181d"/>`+"\n", width, height)
-	fmt.Fprintf(&b, `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="%d" fill="#d5d8df" style="white-space: pre">`+"\n", svgFont)
+	fmt.Fprintf(&b, `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="%d" fill="#d5d8df">`+"\n", svgFont)
 	headline := true
 	for i, line := range lines {
 		if line == "" {
@@ -58,9 +58,10 @@ func SVG(w io.Writer, run *results.Run) error {
 		case isTitle(lines, i):
 			style = ` font-weight="bold" fill="#ffffff"`
 		}
-		// textLength keeps columns aligned whatever font the reader has.
+		// textLength keeps columns aligned whatever font the reader has, and spaces
+		// that do not break are kept by every browser, as xml:space is not any more.
 		fmt.Fprintf(&b, `<text x="%d" y="%d" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n",
-			svgMargin, svgMargin+svgLine*i+svgFont, svgCell*float64(utf8.RuneCountInString(line)), style, escapeXML(line))
+			svgMargin, svgMargin+svgLine*i+svgFont, svgCell*float64(utf8.RuneCountInString(line)), style, escapeXML(strings.ReplaceAll(line, " ", "\u00a0")))
 	}
 	b.WriteString("</g>\n</svg>\n")
 	_, err := w.Write(b.Bytes())
