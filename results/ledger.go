@@ -290,35 +290,52 @@ type Restore struct {
 // disks (NodeState::StartType of storage/ndb/include/kernel/NodeState.hpp).
 const systemRestart = "1"
 
-// startType follows what data nodes say of their starts. In its first phases a
-// node does not know yet whether others run and says that it is a system restart.
-type startType map[string]string
+// SystemRestarts follows what data nodes say of their starts.
+type SystemRestarts struct {
+	starts map[string]string // type of start by node, as it was said last
+}
 
+// surePhase is from when a node knows what start it is: in its first phases it does
+// not know yet whether others run, and says that it is a system restart.
 const surePhase = 2
 
-// restore gathers restarts of the whole cluster: each node says separately to
-// which checkpoint it reads its redo log.
-func (t *timeline) restore(e chaos.Event, starts startType) {
+// Take returns the global checkpoint to which a node goes back, if an event says that
+// it does so in a restart of the whole cluster. Each node says it separately.
+func (s *SystemRestarts) Take(e chaos.Event) (gci int64, ok bool) {
+	if s.starts == nil {
+		s.starts = map[string]string{}
+	}
 	switch e.Name {
 	case "StartPhaseCompleted":
 		if phase, err := strconv.Atoi(e.Fields["phase"]); err == nil && phase >= surePhase {
-			starts[e.Node] = e.Fields["starttype"]
+			s.starts[e.Node] = e.Fields["starttype"]
 		} else {
-			delete(starts, e.Node)
+			delete(s.starts, e.Node)
 		}
 	case "StartREDOLog":
 		gci, err := strconv.ParseInt(e.Fields["restorable_gci"], 10, 64)
-		if err != nil || starts[e.Node] != systemRestart {
-			return
-		}
-		delete(starts, e.Node)
-		const together = 2 * time.Minute // the nodes of one restart
-		if n := len(t.restores); n > 0 && e.At.Microseconds()-t.restores[n-1].AtUS < together.Microseconds() {
-			t.restores[n-1].GCI = max(t.restores[n-1].GCI, gci)
-			return
-		}
-		t.restores = append(t.restores, Restore{AtUS: e.At.Microseconds(), GCI: gci})
+		ok = err == nil && s.starts[e.Node] == systemRestart
+		delete(s.starts, e.Node)
+		return gci, ok
 	}
+	return 0, false
+}
+
+// restore gathers restarts of the whole cluster. What a node says for the first time
+// within minutes belongs to the same restart as what others have said.
+func (t *timeline) restore(e chaos.Event) {
+	gci, ok := t.starts.Take(e)
+	if !ok {
+		return
+	}
+	const together = 2 * time.Minute
+	if n := len(t.restores); n > 0 && e.At.Microseconds()-t.restores[n-1].AtUS < together.Microseconds() && !t.restored[e.Node] {
+		t.restores[n-1].GCI = max(t.restores[n-1].GCI, gci)
+		t.restored[e.Node] = true
+		return
+	}
+	t.restores = append(t.restores, Restore{AtUS: e.At.Microseconds(), GCI: gci})
+	t.restored = map[string]bool{e.Node: true}
 }
 
 // durable completes restores with the epochs that were learned before them.

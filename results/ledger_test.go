@@ -1,6 +1,7 @@
 package results
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -53,10 +54,16 @@ func TestLossesAfterARestartOfTheWholeCluster(t *testing.T) {
 		{"the nodes do not agree: the later checkpoint is what was promised", []chaos.Event{
 			phase(98, "data1", "4", "1"), phase(98, "data2", "4", "1"), redo(100, "data1", "50"), redo(101, "data2", "52"),
 		}, epochs, 93, 110, false},
+		{"a second restart soon after has its own checkpoint", append(slices.Clone(whole),
+			phase(118, "data1", "4", "1"), phase(118, "data2", "4", "1"), redo(120, "data1", "60"), redo(121, "data2", "60")),
+			append(slices.Clone(epochs), Epoch{106e6, 60}, Epoch{108e6, 61}), 109, 130, true},
+		{"and what was before the first is judged by that one's", append(slices.Clone(whole),
+			phase(118, "data1", "4", "1"), phase(118, "data2", "4", "1"), redo(120, "data1", "60"), redo(121, "data2", "60")),
+			append(slices.Clone(epochs), Epoch{106e6, 60}, Epoch{108e6, 61}), 95, 130, true},
 	} {
-		tl, starts := &timeline{}, startType{}
+		tl := &timeline{}
 		for _, e := range row.events {
-			tl.restore(e, starts)
+			tl.restore(e)
 		}
 		tl.durable(row.epochs)
 		var acked *int64

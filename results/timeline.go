@@ -29,7 +29,9 @@ type timeline struct {
 	measureFrom *time.Duration
 	measureTo   *time.Duration
 
+	starts    SystemRestarts
 	restores  []Restore       // restarts of the whole cluster
+	restored  map[string]bool // nodes that have said so of the last one
 	order     []int           // of the faults that were injected, in that order
 	latestEnd []time.Duration // of the windows up to each of order
 }
@@ -63,7 +65,6 @@ func readTimeline(r *Reader) (*timeline, error) {
 	t := &timeline{endSamples: -1}
 	byID := map[string]*fault{}
 	var failures, said []chaos.Event
-	starts := startType{}
 	for _, p := range r.manifest.Faults {
 		if byID[p.ID] != nil {
 			return nil, fmt.Errorf("%s: two planned faults are called %q", ManifestFile, p.ID)
@@ -87,7 +88,7 @@ func readTimeline(r *Reader) (*timeline, error) {
 			}
 			f.step(e)
 		case chaos.KindCluster:
-			t.restore(e, starts)
+			t.restore(e)
 			if countsAsFailed(e, r.manifest.Topology) {
 				failures = append(failures, e)
 			}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,8 @@ type books struct {
 	target system
 	since  func() time.Duration
 
+	mu        sync.Mutex
+	restarts  results.SystemRestarts
 	redundant chan string // ids of faults after which the ledger is to be read
 	latest    atomic.Pointer[results.Epoch]
 }
@@ -37,8 +40,18 @@ func newBooks(l *ledger.Ledger, target system, since func() time.Duration) *book
 	return &books{ledger: l, target: target, since: since, redundant: make(chan string, waitingReads)}
 }
 
-// event takes note of a fault after which the cluster is whole again.
+// event takes note of a fault after which the cluster is whole again, and of a
+// restart of the whole cluster.
 func (b *books) event(e chaos.Event) {
+	if e.Kind == chaos.KindCluster {
+		b.mu.Lock()
+		_, restored := b.restarts.Take(e)
+		b.mu.Unlock()
+		if restored {
+			b.ledger.Restored(e.At)
+		}
+		return
+	}
 	if e.Kind != chaos.KindFault || e.Name != chaos.StepRedundant {
 		return
 	}

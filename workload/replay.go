@@ -596,9 +596,13 @@ func (s *session) change(ctx context.Context, j *Job) {
 			return
 		}
 		refused := (outcome.answered()) && verdict != uint8(accounts.Changed) && verdict != uint8(accounts.NoAnswer)
-		if !refused {
-			key, value := promise(c, j.Changes[0].Backend)
+		key, value := promise(c, j.Changes[0].Backend)
+		switch {
+		case !refused:
 			s.acknowledge(outcome, Acknowledged{User: c.Login, Key: key, Value: value})
+		case slices.ContainsFunc(s.attempts, func(a Attempt) bool { return a.Result.Effect == ndberr.MayHaveBeen }):
+			// An attempt before the one that was refused may still happen.
+			s.acknowledge(Unknown, Acknowledged{User: c.Login, Key: key, Value: value})
 		}
 		if refused || !outcome.answered() {
 			s.replay.counters.changesNotAsked.Add(int64(len(j.Changes) - k - 1))

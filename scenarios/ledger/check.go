@@ -16,9 +16,10 @@ import (
 // Saw checks an answer against what was acknowledged before it was asked for.
 func (l *Ledger) Saw(r workload.Seen) {
 	if r.Operation == reference.ReadPreferences {
+		stored := l.stored.Preferences(r.User)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.checkPreferences(&r)
+		l.checkPreferences(&r, stored)
 		return
 	}
 	account, exists := l.stored.Account(r.User)
@@ -38,7 +39,7 @@ func (l *Ledger) checkRoute(r *workload.Seen, account accounts.Account, exists b
 		return
 	}
 	began, ended := floor(r.Asked), ceil(r.At)
-	homes, forwards := l.standingTexts(home, began, ended), l.standingTexts(forward, began, ended)
+	homes, forwards := l.standingTexts(home, began, ended, l.base(home)), l.standingTexts(forward, began, ended, l.base(forward))
 	var wanted routing.Answer
 	for _, h := range homes {
 		for _, f := range forwards {
@@ -47,7 +48,7 @@ func (l *Ledger) checkRoute(r *workload.Seen, account accounts.Account, exists b
 			}
 		}
 	}
-	l.violation(&r.Op, r.User, results.WrongRoute, l.missingRoute(account, home, forward, r.Route, began), routeText(wanted), routeText(r.Route), home, forward)
+	l.violation(&r.Op, r.User, results.WrongRoute, l.missingRoute(account, home, forward, r.Route, began), routeText(wanted), routeText(r.Route), nil, home, forward)
 }
 
 // missingRoute is when the earliest write of an account ended whose loss explains
@@ -59,10 +60,12 @@ func (l *Ledger) missingRoute(account accounts.Account, home, forward textKey, f
 			if !sameRoute(routeOf(account, h, f), found) {
 				continue
 			}
-			for _, at := range []*int64{l.missingText(home, h, began), l.missingText(forward, f, began)} {
-				if at != nil && (latest == nil || *at > *latest) {
-					latest = at
-				}
+			at := l.missingText(home, h, began)
+			if other := l.missingText(forward, f, began); at == nil || other != nil && *other < *at {
+				at = other
+			}
+			if at != nil && (latest == nil || *at > *latest) {
+				latest = at
 			}
 		}
 	}
@@ -119,19 +122,19 @@ func routeText(a routing.Answer) string {
 }
 
 // checkPreferences holds what a login has read against each key's writes.
-func (l *Ledger) checkPreferences(r *workload.Seen) {
+func (l *Ledger) checkPreferences(r *workload.Seen, stored map[string]string) {
 	began, ended := floor(r.Asked), ceil(r.At)
-	keys := l.stored.Preferences(r.User)
+	keys := maps.Clone(stored)
 	for _, k := range l.users[r.User] {
 		keys[k] = ""
 	}
 	maps.Copy(keys, r.Preferences)
 	for key := range keys {
 		k, found := textKey{reference.Preferences, r.User, key}, r.Preferences[key]
-		wanted := l.standingTexts(k, began, ended)
+		wanted := l.standingTexts(k, began, ended, stored[key])
 		if !slices.Contains(wanted, found) {
 			l.violation(&r.Op, r.User, results.WrongPreference, l.missingText(k, found, began),
-				fmt.Sprintf("%s %q", key, wanted[0]), fmt.Sprintf("%s %q", key, found), k)
+				fmt.Sprintf("%s %q", key, wanted[0]), fmt.Sprintf("%s %q", key, found), &found, k)
 		}
 	}
 }
@@ -148,13 +151,14 @@ func (l *Ledger) base(k textKey) string {
 	return workload.AccountValues(account)[k.key]
 }
 
-// standingTexts are the values that a reading may find, one at least.
-func (l *Ledger) standingTexts(k textKey, began, ended instant) (values []string) {
+// standingTexts are the values that a reading may find, one at least. base is what
+// was stored before the run.
+func (l *Ledger) standingTexts(k textKey, began, ended instant, base string) (values []string) {
 	h, known := l.texts[k]
 	if known && h.standing(began, ended, func(w *write[string]) { values = append(values, w.value) }) && len(values) > 0 {
 		return values
 	}
-	return append(values, l.base(k))
+	return append(values, base)
 }
 
 // everyText are the values that a key ever had.
@@ -186,7 +190,7 @@ func (l *Ledger) judgeText(k textKey, found string, began, ended instant) (v res
 	if !known || !h.promised() {
 		return results.Verified, nil, ""
 	}
-	standing := l.standingTexts(k, began, ended)
+	standing := l.standingTexts(k, began, ended, l.base(k))
 	if slices.Contains(standing, found) {
 		return results.Verified, nil, ""
 	}

@@ -36,8 +36,9 @@ func rowText(row greylist.State) string {
 // one time one may be lost: they are known within bounds.
 type credit struct {
 	least, most         uint32
-	lastLeast, lastMost uint32  // seconds since 1970, of the last credit
-	ended               instant // of the op that certainly earned the last one
+	lastLeast, lastMost uint32  // seconds since 1970, of the last credit that is counted
+	latest              uint32  // of the latest op that may have written the row
+	ended, before       instant // of the ops that certainly earned the last two
 	blurred             instant // until then a statement that lingers may set them back
 	earned              bool    // one was certainly earned in this run
 }
@@ -53,37 +54,50 @@ func (l *Ledger) creditOf(key greylist.Key) credit {
 	}
 	if base := l.stored.Client(netip.AddrFrom16(key).Unmap()); base.Seen {
 		c.least, c.lastLeast = uint32(base.Credits), uint32(base.Last)
-		c.most, c.lastMost = c.least, c.lastLeast
+		c.most, c.lastMost, c.latest = c.least, c.lastLeast, c.lastLeast
 	}
 	return c
 }
 
-// sure is how many credits a reading that began then finds at least.
+// sure is how many credits a reading that began then finds at least; 0 if some were
+// earned meanwhile.
 func (c *credit) sure(began instant) uint32 {
-	if c.earned && c.ended >= began && c.least > 0 {
-		return c.least - 1
+	if c.earned && c.ended >= began {
+		return 0
 	}
 	return c.least
 }
 
 // earn counts a credit at a time.
-func (c *credit) earn(now uint32, asked, ended instant) {
+func (c *credit) earn(now uint32, ended instant) {
 	c.most, c.lastMost = c.most+1, max(c.lastMost, now)
-	if c.blurred > 0 && c.blurred >= asked || c.earned && c.ended >= asked {
-		return // it may be set back, or the one before was not seen
-	}
-	c.least, c.lastLeast, c.ended, c.earned = c.least+1, now, ended, true
+	c.least, c.lastLeast, c.before, c.ended, c.earned = c.least+1, now, c.ended, ended, true
 }
 
 // mayEarn counts a credit that may or may not be.
 func (c *credit) mayEarn(now uint32) { c.most, c.lastMost = c.most+1, max(c.lastMost, now) }
 
+// Restored is told that the whole cluster has gone back to an older checkpoint:
+// credits of the last minute may be gone, and earned anew before anybody looks.
+func (l *Ledger) Restored(now time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, c := range l.credits {
+		if c.earned && c.ended+keepReplaced >= floor(now) {
+			c.least, c.lastLeast = 0, 0
+			l.credits[k] = c
+		}
+	}
+}
+
 // greylisted checks a decision and keeps what it has written.
 func (l *Ledger) greylisted(a *workload.Acknowledged, key greylist.Key) {
 	clientKey, now := greylist.ClientKey(a.Request.Client), uint32(a.Request.Now.Unix())
-	l.clear(clientKey, floor(a.Dispatched))
-	l.clear(key, floor(a.Dispatched))
 	verdict := a.Decision.Verdict
+	if mayWriteClient(a) {
+		l.clear(clientKey, floor(a.Dispatched), nil)
+	}
+	l.clear(key, floor(a.Dispatched), nil)
 	if a.Certain && (verdict == greylist.ClientListed || verdict == greylist.RecipientListed) {
 		return
 	}
@@ -96,35 +110,57 @@ func (l *Ledger) greylisted(a *workload.Acknowledged, key greylist.Key) {
 	l.countCredit(&c, a, now)
 	if c != before {
 		l.credits[clientKey] = c
+		if c.earned && !before.earned {
+			l.rows = append(l.rows, clientKey)
+		}
 	}
+	w := writeOf(a, seen{first, now})
 	if a.Certain && verdict == greylist.AutoWhitelisted {
-		return // no triplet is written
+		if !a.Lingers {
+			return // no triplet is written
+		}
+		w.certain = false // by another attempt, perhaps
 	}
-	h.add(writeOf(a, seen{first, now}), !known, false)
+	promised := known && h.promised()
+	h.add(w, !known, mostWrites)
+	if !promised && w.certain {
+		l.rows = append(l.rows, key)
+	}
 	l.triplets[key] = h
+}
+
+// mayWriteClient says whether an op may have written its client's row.
+func mayWriteClient(a *workload.Acknowledged) bool {
+	return !a.Certain || a.Lingers || a.Decision.Verdict == greylist.AutoWhitelisted || a.Decision.Verdict == greylist.Pass && a.Decision.Delayed > 0
 }
 
 // countCredit follows the decision model (greylist.Policy.Decide).
 func (l *Ledger) countCredit(c *credit, a *workload.Acknowledged, now uint32) {
-	if l.policy.AutoWhitelist == 0 {
+	if l.policy.AutoWhitelist == 0 || !mayWriteClient(a) {
 		return
 	}
-	asked, ended := floor(a.Asked), ceil(a.At)
+	c.latest = max(c.latest, now)
+	dispatched, asked, ended := floor(a.Dispatched), floor(a.Asked), ceil(a.At)
+	if c.earned && c.before >= dispatched {
+		// Two were earned while this op was under way: it may have read them before
+		// and written one more than that after.
+		c.least, c.lastLeast = 0, 0
+	}
 	if a.Lingers || !a.Certain {
 		c.blurred = max(c.blurred, ended+lingerBound)
 	}
-	verdict := a.Decision.Verdict
-	passed := verdict == greylist.Pass && a.Decision.Delayed > 0
+	// Whether it wrote depends on what it read, which is not known where another one
+	// was writing.
+	unsure := c.blurred > 0 && c.blurred >= asked || c.earned && c.ended >= asked
+	if unsure {
+		c.lastLeast = min(c.lastLeast, now)
+	}
+	due, dueAtMost := c.most == 0 || now >= c.lastMost+every, c.least == 0 || now >= c.lastLeast+every || c.lastMost > now
 	switch {
-	case !a.Certain:
+	case unsure || !a.Certain || !due && dueAtMost:
 		c.mayEarn(now)
-	case verdict == greylist.AutoWhitelisted && c.lastLeast > now, // the clock of another MTA
-		(verdict == greylist.AutoWhitelisted || passed) && (c.most == 0 || now >= c.lastMost+every):
-		c.earn(now, asked, ended)
-	case (verdict == greylist.AutoWhitelisted || passed) && (c.least == 0 || now >= c.lastLeast+every):
-		c.mayEarn(now)
-	case a.Lingers && (verdict == greylist.AutoWhitelisted || verdict == greylist.Pass):
-		c.mayEarn(now) // by the attempt that was not answered
+	case due:
+		c.earn(now, ended)
 	}
 }
 
@@ -140,7 +176,7 @@ func (l *Ledger) checkDecision(a *workload.Acknowledged, key, clientKey greylist
 			most++ // by its own other attempt
 		}
 		if threshold == 0 || most < threshold {
-			l.violation(&a.Op, user, results.LetThrough, nil, fmt.Sprintf("not whitelisted with at most %d credits", most), verdict.String(), clientKey)
+			l.violation(&a.Op, user, results.LetThrough, nil, fmt.Sprintf("not whitelisted with at most %d credits", most), verdict.String(), nil, clientKey)
 			c.most = max(c.most, threshold) // told once
 		}
 		return 0
@@ -148,11 +184,11 @@ func (l *Ledger) checkDecision(a *workload.Acknowledged, key, clientKey greylist
 	if sure := c.sure(began); threshold > 0 && sure >= threshold {
 		wanted := fmt.Sprintf("whitelisted with %d credits or more", sure)
 		var missing *int64
-		if c.earned && c.least-1 < threshold {
+		if c.earned && c.least == threshold {
 			missing = new(c.ended.us())
 		}
 		if verdict.Defers() {
-			l.violation(&a.Op, user, results.DeferredAgain, missing, wanted, verdict.String(), clientKey)
+			l.violation(&a.Op, user, results.DeferredAgain, missing, wanted, verdict.String(), nil, clientKey)
 		}
 		if c.earned {
 			row := keyRow(clientKey)
@@ -218,7 +254,7 @@ func (l *Ledger) checkDecision(a *workload.Acknowledged, key, clientKey greylist
 			missing = new(at.us())
 		}
 	}
-	l.violation(&a.Op, user, kind, missing, fmt.Sprint(wanted[0]), verdict.String(), key)
+	l.violation(&a.Op, user, kind, missing, fmt.Sprint(wanted[0]), verdict.String(), nil, key)
 	return first
 }
 
@@ -263,23 +299,19 @@ func (l *Ledger) judgeTriplet(key greylist.Key, row greylist.State, began, ended
 // known may be of ops that are still under way, unless settled.
 func (l *Ledger) judgeCredit(key greylist.Key, row greylist.State, began instant, settled bool) (v results.LedgerVerdict, missing *int64, wanted string) {
 	c := l.credits[key]
-	wanted = fmt.Sprintf("%d to %d credits, the last %d to %d", c.least, c.most, c.lastLeast, c.lastMost)
-	least, lastLeast := c.sure(began), c.lastLeast
-	if least < c.least {
-		lastLeast = 0
-	}
-	switch n, last := row.Credits, row.Last; {
+	wanted = fmt.Sprintf("%d to %d credits, the last %d at most", c.least, c.most, c.latest)
+	switch n, last, least := row.Credits, row.Last, int64(c.sure(began)); {
 	case !c.earned:
 		return results.Verified, nil, ""
-	case n < int64(least) || n == int64(least) && last < int64(lastLeast):
-		if n >= int64(least)-1 {
+	case n < least:
+		if n == least-1 {
 			missing = new(c.ended.us())
 		}
 		if row.Seen && n > 0 {
 			return results.Stale, missing, wanted
 		}
 		return results.Lost, missing, wanted
-	case settled && (n > int64(c.most) || last > int64(c.lastMost)):
+	case settled && (n > int64(c.most) || last > int64(c.latest)):
 		return results.Lost, nil, wanted
 	default:
 		return results.Verified, nil, ""

@@ -56,9 +56,12 @@ func (h *history[V]) all(visit func(*write[V])) {
 	visit(&h.last)
 }
 
-// add takes a write as it ends. forever keeps all writes, so that what was
-// replaced long ago is known again.
-func (h *history[V]) add(w write[V], first, forever bool) {
+// mostWrites bounds the writes of a key that are kept, whatever else.
+const mostWrites = 64
+
+// add takes a write as it ends. A write is forgotten when one that has certainly
+// replaced it ended long ago, or when there are more than least and it is replaced.
+func (h *history[V]) add(w write[V], first bool, least int) {
 	if first {
 		h.last = w
 		return
@@ -69,16 +72,24 @@ func (h *history[V]) add(w write[V], first, forever bool) {
 	}
 	kept = append(kept, h.last)
 	h.last = w
-	if !forever {
-		// A write is forgotten when one that has certainly replaced it ended long ago.
-		kept = slices.DeleteFunc(kept, func(old write[V]) bool {
-			gone := slices.ContainsFunc(kept, func(by write[V]) bool {
-				return by.replaces(&old) && by.ended+keepReplaced < w.ended
-			})
-			h.forgot = h.forgot || gone && old.certain
-			return gone
-		})
+	var replacedBy, longAgo instant // dispatch of the latest certain writes
+	for _, by := range append(kept, w) {
+		if by.certain {
+			replacedBy = max(replacedBy, by.dispatched)
+			if by.ended+keepReplaced < w.ended {
+				longAgo = max(longAgo, by.dispatched)
+			}
+		}
 	}
+	if least > mostWrites {
+		longAgo = 0 // old values are wanted
+	}
+	tooMany := len(kept) >= least
+	kept = slices.DeleteFunc(kept, func(old write[V]) bool {
+		gone := old.settled < longAgo || tooMany && old.settled < replacedBy
+		h.forgot = h.forgot || gone && old.certain
+		return gone
+	})
 	if len(kept) == 0 {
 		h.before = nil
 		return

@@ -4,12 +4,12 @@
 //
 // # What it costs
 //
-// Some 90 bytes a triplet, of which no garbage collector looks at any, and a map
-// access or two an op.
+// Some 90 bytes a triplet, and a map access or two an op.
 package ledger
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/mailbench/mailbench/reference"
@@ -27,9 +27,16 @@ type Sink interface {
 	LedgerSummary(results.LedgerSummary)
 }
 
-// maxViolations bounds what is written down of answers that contradict: one fault
-// can make every answer wrong.
-const maxViolations = 10_000
+// One fault can make every answer wrong, and every key. What is beyond these bounds is
+// not written down.
+const (
+	maxViolations = 10_000
+	maxSuspects   = 300_000
+)
+
+// mostValues bounds the values of a preference or an account that are kept, so that
+// what was replaced long ago is known again.
+const mostValues = 256
 
 // Ledger is told of a run's ops while it runs. It may be used from many
 // goroutines.
@@ -44,9 +51,9 @@ type Ledger struct {
 	triplets map[greylist.Key]history[seen]
 	credits  map[greylist.Key]credit
 	users    map[string][]string // keys of preferences that were written, by user
+	rows     []greylist.Key      // of which something was promised
 	suspects map[any][]*suspect  // by textKey, or greylist.Key of a triplet or a client
 	all      []*suspect
-	violated int64
 }
 
 // textKey is a preference, or one of the two keys of an account.
@@ -61,6 +68,7 @@ type textKey struct {
 type suspect struct {
 	ended     instant // of the op or the reading
 	explained bool
+	value     *string            // only a write of it explains this; nil for any write of the key
 	violation *results.Violation // one of the two
 	row       *results.LedgerRow
 	key       any // of the row
@@ -90,7 +98,7 @@ func (l *Ledger) Acknowledge(a workload.Acknowledged) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := textKey{a.Operation.Path(), a.User, a.Key}
-	l.clear(k, floor(a.Dispatched))
+	l.clear(k, floor(a.Dispatched), &a.Value)
 	h, known := l.texts[k]
 	if !known {
 		h = new(history[string])
@@ -99,7 +107,7 @@ func (l *Ledger) Acknowledge(a workload.Acknowledged) {
 			l.users[k.user] = append(l.users[k.user], k.key)
 		}
 	}
-	h.add(writeOf(&a, a.Value), !known, true)
+	h.add(writeOf(&a, a.Value), !known, mostValues)
 }
 
 func writeOf[V any](a *workload.Acknowledged, value V) write[V] {
@@ -111,29 +119,36 @@ func writeOf[V any](a *workload.Acknowledged, value V) write[V] {
 	return w
 }
 
-// clear takes suspicion from what a write explains that began at that time.
-func (l *Ledger) clear(key any, dispatched instant) {
+// clear takes suspicion from what a write explains that began at that time. value is
+// that of a preference or an account.
+func (l *Ledger) clear(key any, dispatched instant, value *string) {
 	if len(l.suspects) == 0 {
 		return
 	}
 	for _, s := range l.suspects[key] {
-		s.explained = s.explained || dispatched <= s.ended
+		if dispatched <= s.ended && (s.value == nil || value == nil || *s.value == *value) {
+			s.explained = true
+		}
 	}
 }
 
 func (l *Ledger) doubt(s *suspect, keys ...any) {
+	if len(l.all) >= maxSuspects {
+		l.all = slices.DeleteFunc(l.all, func(s *suspect) bool { return s.explained })
+		if len(l.all) >= maxSuspects {
+			return
+		}
+	}
 	l.all = append(l.all, s)
 	for _, k := range keys {
-		l.suspects[k] = append(l.suspects[k], s)
+		l.suspects[k] = append(slices.DeleteFunc(l.suspects[k], func(s *suspect) bool { return s.explained }), s)
 	}
 }
 
-// violation keeps an answer that contradicts what was acknowledged of the keys.
-func (l *Ledger) violation(op *workload.Op, user string, kind results.ViolationKind, missing *int64, wanted, found string, keys ...any) {
-	if l.violated++; l.violated > maxViolations {
-		return
-	}
-	l.doubt(&suspect{ended: ceil(op.At), violation: &results.Violation{
+// violation keeps an answer that contradicts what was acknowledged of the keys. Only
+// a write of value explains it, if that is not nil.
+func (l *Ledger) violation(op *workload.Op, user string, kind results.ViolationKind, missing *int64, wanted, found string, value *string, keys ...any) {
+	l.doubt(&suspect{ended: ceil(op.At), value: value, violation: &results.Violation{
 		Violation: kind, Operation: op.Operation.String(), Message: op.Message, Recipient: op.Recipient, Try: op.Try,
 		User: clip(user), Node: l.nodeName(op.Node), AtUS: op.At.Microseconds(), AcknowledgedUS: missing,
 		Wanted: clip(wanted), Found: clip(found),

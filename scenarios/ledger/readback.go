@@ -83,18 +83,7 @@ func (l *Ledger) batches() []*batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []*batch
-	var rows []greylist.Key
-	for k, h := range l.triplets {
-		if h.promised() {
-			rows = append(rows, k)
-		}
-	}
-	for k, c := range l.credits {
-		if c.earned {
-			rows = append(rows, k)
-		}
-	}
-	for part := range slices.Chunk(rows, batchKeys) {
+	for part := range slices.Chunk(slices.Clone(l.rows), batchKeys) {
 		all = append(all, &batch{rows: part})
 	}
 	type owner struct {
@@ -209,13 +198,13 @@ func (l *Ledger) readBatch(ctx context.Context, r Reading, n topology.Node, read
 	ended := ceil(r.Since())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	tell := func(key any, row results.LedgerRow, missing *int64, wanted, found string) {
+	tell := func(key any, value *string, row results.LedgerRow, missing *int64, wanted, found string) {
 		if row.Verdict == results.Verified {
 			return
 		}
 		broken++
 		row.Node, row.ReadUS, row.AcknowledgedUS, row.Wanted, row.Found = n.Name, ended.us(), missing, clip(wanted), clip(found)
-		l.doubt(&suspect{ended: ended, row: &row, key: key}, key)
+		l.doubt(&suspect{ended: ended, value: value, row: &row, key: key}, key)
 	}
 	for _, k := range b.rows {
 		row := keyRow(k)
@@ -232,7 +221,7 @@ func (l *Ledger) readBatch(ctx context.Context, r Reading, n topology.Node, read
 			row.Verdict, missing, wanted = l.judgeTriplet(k, rows[k], began, ended)
 			found = rowText(rows[k])
 		}
-		tell(k, row, missing, wanted, found)
+		tell(k, nil, row, missing, wanted, found)
 	}
 	for _, key := range b.texts {
 		k := textKey{b.path, b.user, key}
@@ -240,7 +229,7 @@ func (l *Ledger) readBatch(ctx context.Context, r Reading, n topology.Node, read
 		var missing *int64
 		var wanted string
 		row.Verdict, missing, wanted = l.judgeText(k, texts[key], began, ended)
-		tell(k, row, missing, wanted, texts[key])
+		tell(k, new(texts[key]), row, missing, wanted, texts[key])
 	}
 	return broken, nil
 }
@@ -278,12 +267,14 @@ func (l *Ledger) Abandon() {
 // tell hands over what is still unexplained, and returns the verdict on each broken
 // key.
 func (l *Ledger) tell() map[any]results.LedgerVerdict {
-	verdicts := map[any]results.LedgerVerdict{}
+	verdicts, violations := map[any]results.LedgerVerdict{}, 0
 	for _, s := range l.all {
 		switch {
 		case s.explained:
 		case s.violation != nil:
-			l.sink.Violation(*s.violation)
+			if violations++; violations <= maxViolations {
+				l.sink.Violation(*s.violation)
+			}
 		default:
 			l.sink.LedgerRow(*s.row)
 			verdicts[s.key] = results.Worse(verdicts[s.key], s.row.Verdict)
