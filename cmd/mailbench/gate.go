@@ -58,10 +58,10 @@ and says what it changes.`,
 			if err := show(c.OutOrStdout(), r); err != nil {
 				return err
 			}
-			if err := writeFile(summary, os.O_APPEND, func(w io.Writer) error { return report.GateMarkdown(w, r) }); err != nil {
+			if err := writeFile(summary, os.O_APPEND, "append the summary", func(w io.Writer) error { return report.GateMarkdown(w, r) }); err != nil {
 				return err
 			}
-			if err := writeFile(junit, os.O_TRUNC, func(w io.Writer) error { return report.GateJUnit(w, r) }); err != nil {
+			if err := writeFile(junit, os.O_TRUNC, "write the JUnit file", func(w io.Writer) error { return report.GateJUnit(w, r) }); err != nil {
 				return err
 			}
 			if annotate || os.Getenv("GITHUB_ACTIONS") == "true" {
@@ -114,16 +114,4 @@ func updateBaseline(w io.Writer, name string, runs []gate.Measured) error {
 		fmt.Fprintln(w, "  "+line)
 	}
 	return nil
-}
-
-// writeFile writes a file that a flag names; "" names none.
-func writeFile(path string, flags int, draw func(io.Writer) error) error {
-	if path == "" {
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|flags, 0o644)
-	if err != nil {
-		return fmt.Errorf("write what the gate found: %w", err)
-	}
-	return errors.Join(draw(f), f.Close())
 }

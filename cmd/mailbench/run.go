@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -180,13 +181,23 @@ func appendSummary(to, from string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(to, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	return writeFile(to, os.O_APPEND, "append the summary", func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+// writeFile writes to a file that a flag names; "" names none. doing says what for.
+func writeFile(path string, flags int, doing string, draw func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|flags, 0o644)
+	if err == nil {
+		err = errors.Join(draw(f), f.Close())
+	}
 	if err != nil {
-		return fmt.Errorf("append the summary: %w", err)
+		return fmt.Errorf("%s: %w", doing, err)
 	}
-	if _, err := f.Write(text); err != nil {
-		_ = f.Close() // the first error is the one that matters
-		return fmt.Errorf("append the summary to %s: %w", to, err)
-	}
-	return f.Close()
+	return nil
 }

@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -198,15 +197,7 @@ func gateSections(r *gate.Report) []section {
 
 // GateText writes what a gate found in columns of at most width.
 func GateText(w io.Writer, r *gate.Report, width int) error {
-	var b bytes.Buffer
-	for _, line := range wrap(GateHeadline(r), width) {
-		fmt.Fprintln(&b, line)
-	}
-	for _, s := range gateSections(r) {
-		s.text(&b, width)
-	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return writeText(w, GateHeadline(r), gateSections(r), width)
 }
 
 // GateMarkdown writes it for a pull request or a step summary.
@@ -269,27 +260,6 @@ func GateJUnit(w io.Writer, r *gate.Report) error {
 			s.Cases = append(s.Cases, c)
 		}
 	}
-	for _, c := range s.Cases {
-		s.Tests++
-		switch {
-		case c.Failure != nil:
-			s.Failures++
-		case c.Error != nil:
-			s.Errors++
-		case c.Skipped != nil:
-			s.Skipped++
-		}
-	}
 	all.Suites = []junitSuite{s}
-	all.Tests, all.Failures, all.Errors, all.Skipped = s.Tests, s.Failures, s.Errors, s.Skipped
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	e := xml.NewEncoder(w)
-	e.Indent("", "  ")
-	if err := e.Encode(all); err != nil {
-		return fmt.Errorf("encode JUnit XML: %w", err)
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
+	return all.write(w)
 }

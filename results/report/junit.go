@@ -68,6 +68,16 @@ func JUnit(w io.Writer, run *results.Run) error {
 			if len(run.Reasons) > 0 && c.Failure == nil && c.Error == nil {
 				c.Skipped = &junitMessage{Message: "the run is inconclusive"}
 			}
+		}
+	}
+	return all.write(w)
+}
+
+// write counts the cases and encodes them.
+func (all *junitSuites) write(w io.Writer) error {
+	for i := range all.Suites {
+		s := &all.Suites[i]
+		for _, c := range s.Cases {
 			s.Tests++
 			switch {
 			case c.Failure != nil:

@@ -157,12 +157,16 @@ func Members(dir string) ([]Member, error) {
 // Text draws the summary for a terminal of so many columns, at least 80. Only
 // what has no space to break at may be wider.
 func Text(w io.Writer, run *results.Run, width int) error {
-	width = max(width, 80)
+	return writeText(w, Headline(run), sections(run), max(width, 80))
+}
+
+// writeText draws a headline and sections in columns.
+func writeText(w io.Writer, headline string, sections []section, width int) error {
 	var b bytes.Buffer
-	for _, line := range wrap(Headline(run), width) {
+	for _, line := range wrap(headline, width) {
 		fmt.Fprintln(&b, line)
 	}
-	for _, s := range sections(run) {
+	for _, s := range sections {
 		s.text(&b, width)
 	}
 	_, err := w.Write(b.Bytes())

@@ -28,13 +28,9 @@ var svgSections = []string{"Why the run is inconclusive", "Operations", "Respons
 // page that cannot show it otherwise. It refers to nothing outside itself.
 func SVG(w io.Writer, run *results.Run) error {
 	var text bytes.Buffer
-	for _, line := range wrap(Headline(run), svgColumns) {
-		fmt.Fprintln(&text, line)
-	}
-	for _, s := range sections(run) {
-		if slices.Contains(svgSections, s.title) {
-			s.text(&text, svgColumns)
-		}
+	shown := slices.DeleteFunc(sections(run), func(s section) bool { return !slices.Contains(svgSections, s.title) })
+	if err := writeText(&text, Headline(run), shown, svgColumns); err != nil {
+		return err
 	}
 	lines := strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
 	width := svgMargin*2 + int(svgColumns*svgCell)

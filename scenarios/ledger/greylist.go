@@ -122,7 +122,7 @@ func (l *Ledger) greylisted(a *workload.Acknowledged, key greylist.Key) {
 		w.certain = false // by another attempt, perhaps
 	}
 	promised := known && h.promised()
-	h.add(w, !known, mostWrites)
+	h.add(w, !known, mostWrites, keepReplaced)
 	if !promised && w.certain {
 		l.rows = append(l.rows, key)
 	}

@@ -56,12 +56,13 @@ func (h *history[V]) all(visit func(*write[V])) {
 	visit(&h.last)
 }
 
-// mostWrites bounds the writes of a key that are kept, whatever else.
+// mostWrites bounds the writes of a triplet that are kept.
 const mostWrites = 64
 
-// add takes a write as it ends. A write is forgotten when one that has certainly
-// replaced it ended long ago, or when there are more than least and it is replaced.
-func (h *history[V]) add(w write[V], first bool, least int) {
+// add takes a write as it ends. A write that was certainly replaced is forgotten when
+// its successor ended longer ago than age, if that is not 0, or when there are more
+// than most.
+func (h *history[V]) add(w write[V], first bool, most int, age instant) {
 	if first {
 		h.last = w
 		return
@@ -76,15 +77,12 @@ func (h *history[V]) add(w write[V], first bool, least int) {
 	for _, by := range append(kept, w) {
 		if by.certain {
 			replacedBy = max(replacedBy, by.dispatched)
-			if by.ended+keepReplaced < w.ended {
+			if age > 0 && by.ended+age < w.ended {
 				longAgo = max(longAgo, by.dispatched)
 			}
 		}
 	}
-	if least > mostWrites {
-		longAgo = 0 // old values are wanted
-	}
-	tooMany := len(kept) >= least
+	tooMany := len(kept) >= most
 	kept = slices.DeleteFunc(kept, func(old write[V]) bool {
 		gone := old.settled < longAgo || tooMany && old.settled < replacedBy
 		h.forgot = h.forgot || gone && old.certain

@@ -107,7 +107,7 @@ func (l *Ledger) Acknowledge(a workload.Acknowledged) {
 			l.users[k.user] = append(l.users[k.user], k.key)
 		}
 	}
-	h.add(writeOf(&a, a.Value), !known, mostValues)
+	h.add(writeOf(&a, a.Value), !known, mostValues, 0)
 }
 
 func writeOf[V any](a *workload.Acknowledged, value V) write[V] {
