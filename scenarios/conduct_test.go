@@ -131,6 +131,7 @@ func TestRunTwoKills(t *testing.T) {
 		}
 	}
 	survivorCarriesAll(t, dir, run.Faults[1])
+	epochsAreKnown(t, dir)
 
 	first, err := os.ReadFile(filepath.Join(dir, report.RunFile))
 	if err != nil {
@@ -153,6 +154,33 @@ func TestRunTwoKills(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "cluster", name)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// epochsAreKnown: the recording tells to which global checkpoint writes belonged, on
+// which the judgement of losses rests, and no checkpoint comes before an earlier one.
+func epochsAreKnown(t *testing.T, dir string) {
+	t.Helper()
+	reader, err := results.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last results.Epoch
+	n := 0
+	for row, err := range reader.Counters() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row.Epoch == nil {
+			continue
+		}
+		if n++; row.Epoch.GCI < last.GCI || row.Epoch.DispatchedUS <= last.DispatchedUS {
+			t.Errorf("epoch %+v comes after %+v", *row.Epoch, last)
+		}
+		last = *row.Epoch
+	}
+	if n < 20 || last.GCI == 0 { // a slow machine has some seconds without one
+		t.Errorf("%d epochs are known, the last %+v", n, last)
 	}
 }
 
