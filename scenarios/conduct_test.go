@@ -22,6 +22,7 @@ import (
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
+	"github.com/mailbench/mailbench/workload"
 	"github.com/moby/moby/client"
 )
 
@@ -113,6 +114,7 @@ func TestRunTwoKills(t *testing.T) {
 	l := run.Ledger
 	if l == nil || l.Acknowledged == 0 || l.Verified != l.Acknowledged || l.Violations != (results.ViolationCounts{}) {
 		t.Errorf("ledger %+v, want acknowledged writes, all verified, and no answer that contradicts one", l)
+		tellBroken(t, dir, p)
 	}
 	for _, kind := range results.LedgerKinds {
 		if l != nil && l.Kinds[kind].Acknowledged == 0 && kind != results.Credit { // a run of seconds earns none
@@ -153,6 +155,44 @@ func TestRunTwoKills(t *testing.T) {
 	for _, name := range []string{"config.ini", "data2.log", "sql1.log"} {
 		if _, err := os.Stat(filepath.Join(dir, "cluster", name)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// tellBroken logs what the ledger found broken, and each op that changed an account
+// that is among it: where the test fails, the run directory is gone afterwards.
+func tellBroken(t *testing.T, dir string, p *scenarios.Plan) {
+	t.Helper()
+	reader, err := results.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := map[string]bool{}
+	book, err := reader.Ledger()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range book.Violations {
+		t.Logf("ledger: %+v", v)
+	}
+	for _, r := range book.Rows {
+		t.Logf("ledger: %+v", r)
+		if r.Kind == results.AccountKey {
+			broken[r.User] = true
+		}
+	}
+	jobs := map[uint64]*workload.Job{}
+	for item := range p.Trace.All() {
+		if item.Job != nil && broken[item.Job.Changes[0].Login] {
+			jobs[item.Job.Number] = item.Job
+		}
+	}
+	for s, err := range reader.Samples() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job := jobs[s.Message]; job != nil && s.Operation == reference.ChangeAccount {
+			t.Logf("%+v: %+v", job.Changes[s.Recipient], s)
 		}
 	}
 }
