@@ -69,6 +69,12 @@ func (l *Links) set(id string, f *linkFault) {
 	close(old.changed)
 }
 
+// Lengthen makes each round trip of every client to a SQL node longer, from now on
+// and beside what faults do. It is for a node that is far away, not for a fault.
+func (l *Links) Lengthen(n topology.Node, delay time.Duration) {
+	l.set("link of "+n.Name, newLinkFault(nil, []topology.Node{n}, delay, false))
+}
+
 func newLinkFault(clients []string, nodes []topology.Node, delay time.Duration, cut bool) *linkFault {
 	f := &linkFault{clients: clients, delay: delay, cut: cut, met: make(chan struct{})}
 	for _, n := range nodes {

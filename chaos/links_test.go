@@ -161,3 +161,19 @@ func TestDeadlineOrCloseEndAReadOnACutLink(t *testing.T) {
 		})
 	}
 }
+
+func TestALengthenedLinkOutlivesFaults(t *testing.T) {
+	var links Links
+	links.Lengthen(topology.Node{ID: 4, Name: "sql1"}, 2*time.Millisecond)
+	links.set("f1", newLinkFault(nil, []topology.Node{{ID: 4}}, 10*time.Millisecond, false))
+	if d, _ := links.state().on("mta1", 4); d != 12*time.Millisecond {
+		t.Errorf("with a fault beside it the delay is %s, want the sum, 12ms", d)
+	}
+	links.set("f1", nil)
+	if d, _ := links.state().on("mta1", 4); d != 2*time.Millisecond {
+		t.Errorf("after the fault the delay is %s, want 2ms", d)
+	}
+	if d, _ := links.state().on("mta1", 5); d != 0 {
+		t.Errorf("another node is %s away", d)
+	}
+}

@@ -71,16 +71,24 @@ func (p *Plan) checkFaults(ctx context.Context, target chaos.Target) error {
 	return &CheckError{err}
 }
 
-// links are the clients' connections where a fault of the plan needs to reach
-// into them, and nil otherwise: they cost some time for each message.
+// links are the clients' connections where the scenario or a fault of the plan
+// needs to reach into them, and nil otherwise: they cost some time for each message.
 func (p *Plan) links() *chaos.Links {
+	needed := len(p.Scenario.Links) > 0
 	for _, d := range chaos.Catalogue() {
-		if slices.Contains(d.Needs, chaos.ClientLinks) &&
-			slices.ContainsFunc(p.Faults.Steps, func(f chaos.Planned) bool { return f.Kind == d.Kind }) {
-			return new(chaos.Links)
+		needed = needed || slices.Contains(d.Needs, chaos.ClientLinks) &&
+			slices.ContainsFunc(p.Faults.Steps, func(f chaos.Planned) bool { return f.Kind == d.Kind })
+	}
+	if !needed {
+		return nil
+	}
+	links := new(chaos.Links)
+	for _, l := range p.Scenario.Links {
+		if n, err := p.Topology.Node(l.Node); err == nil { // Parse has seen to it
+			links.Lengthen(n, l.Delay)
 		}
 	}
-	return nil
+	return links
 }
 
 // addressed tells which SQL node has an address.

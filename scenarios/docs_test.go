@@ -156,6 +156,8 @@ func fieldTables() string {
 				entry = c.fields()
 			case listValue[ExternalSQL]:
 				entry = new(ExternalSQL).fields()
+			case listValue[LinkSpec]:
+				entry = new(LinkSpec).fields()
 			case listValue[FaultSpec]:
 				c := defaultFault()
 				entry = faultEntry{&c, &s.Workload.Duration}.fields()

@@ -37,6 +37,9 @@ func (s *Scenario) fields() object {
 		{key: "clients", fallback: "one on each of `sql_hosts`, named as its host: a webmail client with persistent connections where that name starts with `webmail`, else an MTA", doc: "The machines of ours that ask the database. At least one is an MTA.",
 			value: listValue[ClientSpec]{p: &s.Clients, least: 1, most: 64, what: "clients", fresh: defaultClient,
 				entry: func(c *ClientSpec) value { return c.fields() }}},
+		{key: "links", doc: "SQL nodes that are farther away than they are, all run long.",
+			value: listValue[LinkSpec]{p: &s.Links, least: 0, most: 48, what: "links", fresh: func() LinkSpec { return LinkSpec{} },
+				entry: func(l *LinkSpec) value { return l.fields() }}},
 		{key: "faults", doc: "The fault plan. Faults run one after another: each waits until the one before it has left the cluster redundant, unless it is made `during` that one. docs/faults.md has the kinds.",
 			value: listValue[FaultSpec]{p: &s.Faults, least: 0, most: 100, what: "faults", fresh: defaultFault,
 				entry: func(f *FaultSpec) value { return faultEntry{f, &s.Workload.Duration} }}},
@@ -125,6 +128,13 @@ func (c *ClientSpec) fields() object {
 		{key: "attempts", value: integerValue(&c.Attempts, 1, 10), doc: "Attempts that one op may take, the first included. Exim has one for each node."},
 		{key: "backoff", value: orNone(&c.Backoff, durationValue(&c.Backoff, time.Millisecond, time.Minute)), doc: "Pause before the second round over `nodes`; it doubles with each further round."},
 		{key: "greylist_fallback", value: oneOf(&c.GreylistFallback, Defer, Accept), doc: "What an MTA does with a recipient when the database does not say whether to greylist it. Of no effect on webmail."},
+	}
+}
+
+func (l *LinkSpec) fields() object {
+	return object{
+		{key: "node", value: nodeNameValue(&l.Node), required: true, doc: "A SQL node, named once."},
+		{key: "delay", value: durationValue(&l.Delay, 100*time.Microsecond, time.Minute), required: true, doc: "By how much each round trip of every client to it is longer, inside the harness; the fault `latency` does the same for a while ([faults.md](faults.md))."},
 	}
 }
 

@@ -122,6 +122,7 @@ func (d *decoder) check(s *Scenario) {
 			d.Reject("topology", "%v", err)
 		} else {
 			d.checkClientNodes(s, t)
+			d.checkLinkNodes(s, t)
 			d.checkFaultNames(s, t)
 		}
 	}
@@ -157,24 +158,35 @@ func (d *decoder) checkClients(s *Scenario) {
 }
 
 func (d *decoder) checkClientNodes(s *Scenario, t topology.Topology) {
+	for i, c := range s.Clients {
+		list := fmt.Sprintf("clients[%d].nodes", i)
+		for j, name := range c.Nodes {
+			d.checkSQLNode(fmt.Sprintf("%s[%d]", list, j), name, t)
+		}
+		d.Unique(list, "", len(c.Nodes), func(j int) string { return c.Nodes[j] })
+	}
+}
+
+func (d *decoder) checkLinkNodes(s *Scenario, t topology.Topology) {
+	for i, l := range s.Links {
+		d.checkSQLNode(fmt.Sprintf("links[%d].node", i), l.Node, t)
+	}
+	d.Unique("links", "node", len(s.Links), func(i int) string { return s.Links[i].Node })
+}
+
+// checkSQLNode holds a name against the SQL nodes that clients may ask.
+func (d *decoder) checkSQLNode(path, name string, t topology.Topology) {
+	if !d.Good(path) {
+		return
+	}
 	var known []string
 	for _, n := range t.ByRole(topology.SQL) {
 		known = append(known, n.Name)
 	}
-	for i, c := range s.Clients {
-		list := fmt.Sprintf("clients[%d].nodes", i)
-		for j, name := range c.Nodes {
-			path := fmt.Sprintf("%s[%d]", list, j)
-			if !d.Good(path) {
-				continue
-			}
-			if n, err := t.Node(name); err != nil {
-				d.Reject(path, "%s", strictyaml.UnknownName("SQL node", name, known))
-			} else if n.Role != topology.SQL {
-				d.Reject(path, "%s is a %s node; a client asks SQL nodes: %s", name, n.Role, strings.Join(known, ", "))
-			}
-		}
-		d.Unique(list, "", len(c.Nodes), func(j int) string { return c.Nodes[j] })
+	if n, err := t.Node(name); err != nil {
+		d.Reject(path, "%s", strictyaml.UnknownName("SQL node", name, known))
+	} else if n.Role != topology.SQL {
+		d.Reject(path, "%s is a %s node; a client asks SQL nodes: %s", name, n.Role, strings.Join(known, ", "))
 	}
 }
 

@@ -33,6 +33,7 @@ type Scenario struct {
 	Population     Population
 	Workload       Workload
 	Clients        []ClientSpec     // samples name them by index; 1 to 64
+	Links          []LinkSpec       // of SQL nodes that are farther away, all run long
 	Faults         []FaultSpec      // in the order in which they are injected, but for those that are drawn or follow another
 	FaultRates     map[string]int64 // how often a kind, or "kind target", is expected in 30 days, in thousandths
 	ObjectiveSpecs []ObjectiveSpec
@@ -129,6 +130,12 @@ type ClientSpec struct {
 	Attempts         int           // statements that one op may take, the first included; 1 to 10
 	Backoff          time.Duration // pause before the second round over Nodes, doubled for each further one; 0 for none
 	GreylistFallback GreylistFallback
+}
+
+// LinkSpec is how far away a SQL node is from every client, beyond what it is.
+type LinkSpec struct {
+	Node  string
+	Delay time.Duration // of each round trip
 }
 
 // AllPaths is the path of an objective that counts the ops of every path.
@@ -286,7 +293,7 @@ func defaults() *Scenario {
 			Retries:        RetriesClosed,
 			Before:         BeforeCorrespondents,
 		},
-		Faults: []FaultSpec{}, FaultRates: map[string]int64{},
+		Links: []LinkSpec{}, Faults: []FaultSpec{}, FaultRates: map[string]int64{},
 		ObjectiveSpecs: []ObjectiveSpec{{
 			Name: "every path answers", Path: AllPaths, TargetPPM: 999_000, Degraded: DegradedBad, WindowDays: defaultWindowDays,
 		}},
