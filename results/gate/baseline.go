@@ -1,6 +1,7 @@
-// Package gate says whether a system got worse: it compares a run, or repetitions
+// Package gate says whether a system got worse. It compares a run, or repetitions
 // of one, with a baseline that was committed before, by what cannot depend on the
-// machine first.
+// machine first; or a candidate with a base that was recorded in turn with it on
+// one machine, by latencies too.
 package gate
 
 import (
@@ -24,8 +25,8 @@ import (
 // BaselineSchema names the layout of a baseline.
 const BaselineSchema = "mailbench.baseline/v1"
 
-// maxBaseline bounds the file of a baseline, in bytes.
-const maxBaseline = 8 << 20
+// maxFile bounds a file that is read, in bytes.
+const maxFile = 8 << 20
 
 // Baseline is what runs are compared with: what was found in one run or in
 // repetitions of it, and what must be the same for a comparison to mean anything.
@@ -234,39 +235,50 @@ func (b *Baseline) Write(path string) error {
 
 // ReadBaseline reads one.
 func ReadBaseline(path string) (*Baseline, error) {
-	unfit := func(format string, args ...any) error {
-		return &UnfitError{fmt.Sprintf("baseline %s: %s", path, fmt.Sprintf(format, args...))}
+	b := new(Baseline)
+	err := readStrict(path, BaselineSchema, "there is none; write it with gate RUN --update NAME", b)
+	if err == nil && len(b.Runs) == 0 {
+		err = errors.New("it holds no run")
 	}
+	if err != nil {
+		return nil, &UnfitError{fmt.Sprintf("baseline %s: %v", path, err)}
+	}
+	return b, nil
+}
+
+// readStrict reads a file of JSON that may hold nothing but what into has; missing
+// is what to say if there is no file.
+func readStrict(path, schema, missing string, into any) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, unfit("there is none; write it with gate RUN --update NAME")
+		return errors.New(missing)
 	case err != nil:
-		return nil, unfit("%v", err)
-	case info.Size() > maxBaseline:
-		return nil, unfit("more than %d bytes", maxBaseline)
+		return err
+	case info.Size() > maxFile:
+		return fmt.Errorf("more than %d bytes", maxFile)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, unfit("%v", err)
+		return err
 	}
+	return decodeStrict(text, schema, into)
+}
+
+func decodeStrict(text []byte, schema string, into any) error {
 	var head struct{ Schema string }
 	if err := json.Unmarshal(text, &head); err != nil {
-		return nil, unfit("%s", where(text, err))
+		return errors.New(where(text, err))
 	}
-	if head.Schema != BaselineSchema {
-		return nil, unfit("its schema is %q, this program reads %q", head.Schema, BaselineSchema)
+	if head.Schema != schema {
+		return fmt.Errorf("its schema is %q, this program reads %q", head.Schema, schema)
 	}
-	b := new(Baseline)
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(b); err != nil {
-		return nil, unfit("%s", where(text, err))
+	if err := d.Decode(into); err != nil {
+		return errors.New(where(text, err))
 	}
-	if len(b.Runs) == 0 {
-		return nil, unfit("it holds no run")
-	}
-	return b, nil
+	return nil
 }
 
 // where adds line and column to a mistake in JSON.

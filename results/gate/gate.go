@@ -26,7 +26,18 @@ type Report struct {
 	Counters []compare.CounterChange   `json:"counters"`
 	Faults   []compare.FaultComparison `json:"faults"`
 	Latency  []LatencyChange           `json:"latency"`
-	Notes    []string                  `json:"notes"` // what was left out, and why
+	// Interleaved compares the latencies of a base and a candidate that were recorded
+	// in turn: path by path, statistic by statistic. Empty against a baseline.
+	Interleaved []compare.Comparison `json:"interleaved"`
+	Notes       []string             `json:"notes"`            // what was compared, what was left out, and why
+	Repeat      string               `json:"repeat,omitempty"` // the command that makes the comparison again
+}
+
+func newReport(scenario string) *Report {
+	return &Report{
+		Schema: ReportSchema, Scenario: scenario, Base: []string{}, Runs: []string{}, Reasons: []string{}, Notes: []string{},
+		Counters: []compare.CounterChange{}, Faults: []compare.FaultComparison{}, Latency: []LatencyChange{}, Interleaved: []compare.Comparison{},
+	}
 }
 
 // LatencyChange sets a quantile of calm ops beside the baseline's. Runs that were
@@ -54,10 +65,7 @@ func (e *MismatchError) Error() string {
 // Against compares runs, which are repetitions of each other, with a baseline. The
 // error is a *MismatchError if they are of another scenario, seed or topology.
 func (b *Baseline) Against(runs []Measured) (*Report, error) {
-	r := &Report{
-		Schema: ReportSchema, Scenario: b.Scenario, Reasons: []string{}, Notes: []string{},
-		Counters: []compare.CounterChange{}, Faults: []compare.FaultComparison{}, Latency: []LatencyChange{},
-	}
+	r := newReport(b.Scenario)
 	for _, run := range b.Runs {
 		r.Base = append(r.Base, run.RunID)
 	}
@@ -72,15 +80,13 @@ func (b *Baseline) Against(runs []Measured) (*Report, error) {
 		for _, reason := range m.Run.Reasons {
 			r.Reasons = append(r.Reasons, fmt.Sprintf("run %s: %s", m.Run.RunID, reason))
 		}
-		if l := m.Run.Ledger; l != nil {
-			lost += l.Broken() + l.Violations.Total()
-		}
+		lost += lostWrites(m)
 		if candidate == nil {
 			candidate = one
 		} else {
 			candidate.Runs = append(candidate.Runs, one.Runs...)
 		}
-		if err := r.counters(b, one); err != nil {
+		if err := r.counters(b, one, "the baseline has no cost counters: make it anew"); err != nil {
 			return nil, err
 		}
 	}
@@ -99,11 +105,21 @@ func (b *Baseline) Against(runs []Measured) (*Report, error) {
 	return r, nil
 }
 
-// counters compares what an op costs.
-func (r *Report) counters(base, one *Baseline) error {
+// lostWrites are those that are gone, or were contradicted.
+func lostWrites(m Measured) int64 {
+	l := m.Run.Ledger
+	if l == nil {
+		return 0
+	}
+	return l.Broken() + l.Violations.Total()
+}
+
+// counters compares what an op costs. noBase is the reason if the base does not
+// say it.
+func (r *Report) counters(base, one *Baseline, noBase string) error {
 	switch {
 	case len(base.Costs) == 0:
-		r.Reasons = append(r.Reasons, "the baseline has no cost counters: make it anew")
+		r.Reasons = append(r.Reasons, noBase)
 		return nil
 	case len(one.Costs) == 0:
 		r.Reasons = append(r.Reasons, fmt.Sprintf("run %s has no cost counters: the probe before its load failed", one.Runs[0].RunID))
@@ -212,6 +228,9 @@ func (r *Report) findings() (all []compare.Finding) {
 	}
 	for _, l := range r.Latency {
 		all = append(all, l.Finding)
+	}
+	for _, c := range r.Interleaved {
+		all = append(all, c.Finding)
 	}
 	return all
 }

@@ -182,7 +182,7 @@ func TestBaselineFile(t *testing.T) {
 		{"no JSON", "{\n  \"schema\": x}", "line 2, column 14"},
 		{"a field that there is not", strings.Replace(string(whole), `"seed"`, `"sead"`, 1), `unknown field "sead"`},
 		{"no runs", `{"schema": "mailbench.baseline/v1"}`, "holds no run"},
-		{"too large", strings.Repeat(" ", maxBaseline+1), "more than 8388608 bytes"},
+		{"too large", strings.Repeat(" ", maxFile+1), "more than 8388608 bytes"},
 	} {
 		bad := filepath.Join(t.TempDir(), "bad.json")
 		if err := os.WriteFile(bad, []byte(row.text), 0o644); err != nil {

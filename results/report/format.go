@@ -64,6 +64,42 @@ func percent(d *results.Decimal) string {
 	return fmt.Sprintf("%s.%d %%", count(tenths/10), tenths%10)
 }
 
+// percentChange writes a change with its sign and one digit behind the point, none
+// from 100 % on: +5.3 %.
+func percentChange(d *results.Decimal) string {
+	if d == nil {
+		return none
+	}
+	sign, n := "+", *d
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	if n < 500 { // it would be a zero with a sign
+		sign = ""
+	}
+	if n >= 1_000_000 {
+		return sign + count((int64(n)+5000)/10_000) + " %"
+	}
+	return sign + percent(&n)
+}
+
+// pointsChange writes a change of a share in percentage points, with two digits
+// behind the point: +0.12 pp.
+func pointsChange(d *results.Decimal) string {
+	if d == nil {
+		return none
+	}
+	sign, n := "+", int64(*d)
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	n = (n + 50) / 100
+	if n == 0 {
+		sign = ""
+	}
+	return fmt.Sprintf("%s%d.%02d pp", sign, n/100, n%100)
+}
+
 // exactPercent writes a share with up to four digits behind the point, none of
 // them rounded up: 99.99999 % good is not 100 %.
 func exactPercent(d results.Decimal) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/compare"
 	"github.com/mailbench/mailbench/results/gate"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // Measured judges a run, or every run of a series, anew, as a gate compares them.
@@ -25,17 +27,47 @@ func Measured(dir string) ([]gate.Measured, error) {
 		if m.NeverBegan {
 			return nil, &UnreadableError{m.Dir, errors.New("it holds no recording: the run never began")}
 		}
-		run, err := Write(m.Dir)
+		measured, err := measure(m.Dir)
 		if err != nil {
 			return nil, err
 		}
-		r, err := results.Salvage(m.Dir)
-		if err != nil {
-			return nil, &UnreadableError{m.Dir, err}
-		}
-		all = append(all, gate.Measured{Manifest: r.Manifest(), Run: run})
+		all = append(all, measured)
 	}
 	return all, nil
+}
+
+// measure judges a run anew, and gives its samples to others, too.
+func measure(dir string, others ...func(*workload.Sample)) (gate.Measured, error) {
+	manifest, run, err := write(dir, others...)
+	return gate.Measured{Manifest: manifest, Run: run}, err
+}
+
+// Interleaved judges the two runs below dir anew, which were recorded in turn, and
+// compares the candidate with the base. Of o, the seed is that of dir's
+// interleaved.json.
+func Interleaved(dir string, o compare.Options) (*gate.Report, error) {
+	x, err := gate.ReadInterleaved(dir)
+	if err != nil {
+		return nil, err
+	}
+	baseOps, candidateOps := x.Collectors()
+	base, err := measure(filepath.Join(dir, x.Base.Dir), baseOps.Record)
+	if err != nil {
+		return nil, err
+	}
+	candidate, err := measure(filepath.Join(dir, x.Candidate.Dir), candidateOps.Record)
+	if err != nil {
+		return nil, err
+	}
+	return x.Judge(base, candidate, x.Series(baseOps, candidateOps), o)
+}
+
+// baseOf is what a candidate was compared with.
+func baseOf(r *gate.Report) string {
+	if len(r.Interleaved) > 0 {
+		return "base"
+	}
+	return "baseline"
 }
 
 // GateHeadline says in one sentence what a gate found.
@@ -45,11 +77,11 @@ func GateHeadline(r *gate.Report) string {
 	case compare.DataLoss:
 		return "DATA LOSS: " + r.Reasons[len(r.Reasons)-1] + "."
 	case compare.Regression:
-		return fmt.Sprintf("REGRESSION: %s worse than the baseline.", plural(int64(n), "measure"))
+		return fmt.Sprintf("REGRESSION: %s worse than the %s.", plural(int64(n), "measure"), baseOf(r))
 	case compare.Improvement:
-		return fmt.Sprintf("PASS: %s better than the baseline, none is worse.", plural(int64(len(changed(r, compare.Improvement))), "measure"))
+		return fmt.Sprintf("PASS: %s better than the %s, none is worse.", plural(int64(len(changed(r, compare.Improvement))), "measure"), baseOf(r))
 	case compare.NoDifference:
-		return "PASS: nothing is worse than the baseline."
+		return "PASS: nothing is worse than the " + baseOf(r) + "."
 	default:
 		if len(r.Reasons) > 0 {
 			return "INCONCLUSIVE: " + r.Reasons[0] + "."
@@ -65,6 +97,20 @@ type gateRow struct {
 	counter                 string // of a decision; "" for another measure
 	more                    int    // counters of the same decision that are left out
 	finding                 compare.Finding
+	mde                     string // of a latency
+	inTurn                  bool   // of a base and a candidate that were recorded in turn
+}
+
+// change is the interval and, of what could not be told, what could have been.
+func (g gateRow) change() string {
+	switch {
+	case !g.inTurn || g.finding.Verdict != compare.Inconclusive:
+		return g.interval
+	case g.interval == "":
+		return "MDE " + g.mde
+	default:
+		return g.interval + "; MDE " + g.mde
+	}
 }
 
 // telling are the counters that say most, the first one most of all: the others
@@ -137,12 +183,85 @@ func changed(r *gate.Report, verdicts ...compare.Verdict) (rows []gateRow) {
 			return g
 		})
 	}
+	for i := range r.Interleaved {
+		c := &r.Interleaved[i]
+		take(c.Finding, func() gateRow {
+			s := shownComparison(c)
+			g := gateRow{what: c.Series, measure: s.name, before: s.a, after: s.b, mde: s.mde, inTurn: true}
+			if s.change != none {
+				g.interval = s.change + ", " + s.interval + s.unit
+			}
+			return g
+		})
+	}
 	for _, l := range r.Latency {
 		take(l.Finding, func() gateRow {
 			return gateRow{what: l.Path, measure: l.Statistic, before: micros(l.Base), after: micros(l.Candidate)}
 		})
 	}
 	return rows
+}
+
+// comparison is one of the latencies of a base and a candidate, as it is shown.
+// The interval has the change's unit, which it does not name.
+type comparison struct{ name, short, a, b, change, interval, unit, mde string }
+
+func shownComparison(c *compare.Comparison) comparison {
+	value := func(d *results.Decimal) string {
+		if d == nil {
+			return none
+		}
+		switch compare.Kind(c.Statistic) {
+		case compare.Throughput:
+			return tenth(d)
+		case compare.BadShare:
+			return exactPercent(*d)
+		default:
+			return micros((int64(*d) + 500_000) / 1_000_000)
+		}
+	}
+	change := percentChange
+	s := comparison{name: c.Statistic, short: c.Statistic, a: value(c.A), b: value(c.B)}
+	switch compare.Kind(c.Statistic) {
+	case compare.Throughput:
+		s.name, s.short = "good ops a second", "good/s"
+	case compare.BadShare:
+		s.name, s.short, change = "share of bad ops", "bad", pointsChange
+	}
+	s.change, s.interval, s.mde = change(c.Change), none, change(c.MDE80)
+	if c.Low != nil && c.High != nil {
+		low, _, _ := strings.Cut(change(c.Low), " ")
+		high, unit, _ := strings.Cut(change(c.High), " ")
+		s.interval, s.unit = low+" to "+high, " "+unit
+	}
+	return s
+}
+
+// gateVerdicts are verdicts in a word, for a table.
+var gateVerdicts = map[compare.Verdict]string{
+	compare.Regression: "worse", compare.Improvement: "better", compare.NoDifference: "same", compare.Inconclusive: "open",
+}
+
+// interleaved sets latencies of a base and a candidate side by side.
+func interleaved(r *gate.Report) section {
+	t := &table{left: 3, head: []string{"path", "of", "is", "base", "now", "change", "interval", "MDE 80"}}
+	optional := []string{}
+	for i := range r.Interleaved {
+		c := &r.Interleaved[i]
+		s := shownComparison(c)
+		t.add(c.Series, s.short, gateVerdicts[c.Verdict], s.a, s.b, s.change, s.interval, s.mde)
+		if c.Optional && c.Verdict == compare.Inconclusive && !slices.Contains(optional, s.short) {
+			optional = append(optional, s.short)
+		}
+	}
+	notes := []string{
+		"Now: the candidate. MDE 80: the smallest change for the worse that would have been found with a chance of 80 %; none where there is a dash. " +
+			"Shares of bad ops change by percentage points (pp).",
+	}
+	if len(optional) > 0 {
+		notes = append(notes, strings.Join(optional, ", ")+" is optional: left open, it holds up no pass.")
+	}
+	return section{title: "Response times, base and candidate in turn", table: t, notes: notes}
 }
 
 // gateSections are what a reviewer acts on.
@@ -152,17 +271,21 @@ func gateSections(r *gate.Report) []section {
 		if len(rows) == 0 {
 			return
 		}
-		t := &table{left: 2, head: []string{"what", "measure", "baseline", "now"}}
+		t := &table{left: 2, head: []string{"what", "measure", baseOf(r), "now"}}
 		rows = condensed(rows)
 		more := slices.ContainsFunc(rows, func(g gateRow) bool { return g.more > 0 })
 		if more {
 			t.head = append(t.head, "and more")
 		}
-		interval := slices.ContainsFunc(rows, func(g gateRow) bool { return g.interval != "" })
+		interval := slices.ContainsFunc(rows, func(g gateRow) bool { return g.change() != "" })
 		if interval {
 			t.head = append(t.head, "interval")
+			if slices.ContainsFunc(rows, func(g gateRow) bool { return g.inTurn }) {
+				t.head[len(t.head)-1] = "change, interval"
+			}
 		}
 		notes := map[string]bool{}
+		inTurn := map[string][]string{} // by why
 		s := section{title: title, table: t}
 		for _, g := range rows {
 			cells := []string{g.what, g.measure, g.before, g.after}
@@ -170,13 +293,24 @@ func gateSections(r *gate.Report) []section {
 				cells = append(cells, strconv.Itoa(g.more))
 			}
 			if interval {
-				cells = append(cells, g.interval)
+				cells = append(cells, g.change())
 			}
 			t.add(cells...)
-			if why := g.finding.Why; why != "" && !notes[why] {
-				notes[why] = true
-				s.notes = append(s.notes, strings.ToUpper(why[:1])+why[1:]+".")
+			why := g.finding.Why
+			if g.inTurn {
+				inTurn[why] = append(inTurn[why], g.what+" "+g.measure)
 			}
+			if why != "" && !notes[why] {
+				notes[why] = true
+				s.notes = append(s.notes, why)
+			}
+		}
+		for i, why := range s.notes {
+			of := ""
+			if all := inTurn[why]; len(all) > 0 {
+				of = strings.Join(all, ", ") + ": "
+			}
+			s.notes[i] = sentence(of + why)
 		}
 		if more {
 			s.notes = append(s.notes, "And more: other counters of the same decision that follow from it; --format json has them all.")
@@ -189,11 +323,20 @@ func gateSections(r *gate.Report) []section {
 	add("Worse", changed(r, compare.DataLoss, compare.Regression))
 	add("Better", changed(r, compare.Improvement))
 	add("Could not be told", changed(r, compare.Inconclusive))
+	if len(r.Interleaved) > 0 {
+		all = append(all, interleaved(r))
+	}
 	same := len(changed(r, compare.NoDifference))
-	notes := []string{fmt.Sprintf("%s compared: %s of them the same.", plural(int64(len(r.Counters)+len(r.Faults)+len(r.Latency)), "measure"), count(int64(same)))}
+	notes := []string{fmt.Sprintf("%s compared: %s of them the same.", plural(int64(len(r.Counters)+len(r.Faults)+len(r.Interleaved)+len(r.Latency)), "measure"), count(int64(same)))}
 	notes = append(notes, r.Notes...)
-	return append(all, section{title: "Compared", notes: notes})
+	all = append(all, section{title: "Compared", notes: notes})
+	if r.Repeat != "" {
+		all = append(all, section{title: "Repeat it", command: r.Repeat})
+	}
+	return all
 }
+
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
 
 // GateText writes what a gate found in columns of at most width.
 func GateText(w io.Writer, r *gate.Report, width int) error {
@@ -229,6 +372,9 @@ func GateAnnotations(w io.Writer, r *gate.Report) error {
 	if len(rows) == 0 && r.ExitVerdict() != results.Pass {
 		fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(GateHeadline(r)))
 	}
+	if r.Repeat != "" && r.ExitVerdict() != results.Pass {
+		fmt.Fprintf(&b, "::notice title=mailbench gate::%s\n", escapeCommand("Repeat it: "+r.Repeat))
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
@@ -247,10 +393,16 @@ func GateJUnit(w io.Writer, r *gate.Report) error {
 	if len(r.Reasons) > 0 {
 		reliable.Error = &junitMessage{Message: r.Reasons[0], Text: strings.Join(r.Reasons, "\n")}
 	}
+	if r.Repeat != "" {
+		reliable.Output = "repeat it: " + r.Repeat
+	}
 	s.Cases = append(s.Cases, reliable)
 	for _, v := range []compare.Verdict{compare.DataLoss, compare.Regression, compare.Inconclusive, compare.Improvement, compare.NoDifference} {
 		for _, g := range changed(r, v) {
 			c := junitCase{Name: g.what + ": " + g.measure, Class: r.Scenario + ".gate"}
+			if g.inTurn {
+				c.Output = fmt.Sprintf("%s; MDE at a chance of 80 %%: %s", g, g.mde)
+			}
 			switch v {
 			case compare.DataLoss, compare.Regression:
 				c.Failure = &junitMessage{Message: g.String(), Type: string(v)}

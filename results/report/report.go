@@ -19,6 +19,7 @@ import (
 	"github.com/mailbench/mailbench/reference/ndberr"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/metrics"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // Names of the files that Write makes.
@@ -61,21 +62,27 @@ type output struct {
 // it can be read, and inconclusive. One without a manifest that this program
 // knows is an *UnreadableError.
 func Write(dir string) (*results.Run, error) {
+	_, run, err := write(dir)
+	return run, err
+}
+
+// write gives the samples to others, too: see results.JudgeAll.
+func write(dir string, others ...func(*workload.Sample)) (m results.Manifest, run *results.Run, err error) {
 	r, err := results.Salvage(dir)
 	if err != nil {
-		return nil, &UnreadableError{dir, err}
+		return m, nil, &UnreadableError{dir, err}
 	}
-	var run *results.Run
+	m = r.Manifest()
 	var budget *results.Budget
 	var course *results.Course
-	counted := metrics.New(r.Manifest())
+	counted := metrics.New(m)
 	// The samples of a long run are read but once. What is made of them is small;
 	// only the log of latencies grows with the run, and is written meanwhile.
 	var unreadable error
 	err = results.ReplaceFile(filepath.Join(dir, HlogFile), func(w io.Writer) error {
 		hlog, err := results.NewHlog(w, r)
 		if err == nil {
-			run, budget, course, err = results.JudgeAll(r, hlog.Record, counted.Record)
+			run, budget, course, err = results.JudgeAll(r, append(others, hlog.Record, counted.Record)...)
 		}
 		if err == nil {
 			err = counted.Finish(r, run)
@@ -88,9 +95,9 @@ func Write(dir string) (*results.Run, error) {
 	})
 	switch {
 	case unreadable != nil:
-		return nil, unreadable
+		return m, nil, unreadable
 	case err != nil:
-		return nil, fmt.Errorf("report: %w", err)
+		return m, nil, fmt.Errorf("report: %w", err)
 	}
 	outputs := []output{
 		{RunFile, run.Write},
@@ -98,7 +105,7 @@ func Write(dir string) (*results.Run, error) {
 		{SummaryFile, func(w io.Writer) error { return Markdown(w, run) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, run) }},
 		{MetricsFile, counted.Write},
-		{HTMLFile, func(w io.Writer) error { return HTML(w, r.Manifest(), run, course) }},
+		{HTMLFile, func(w io.Writer) error { return HTML(w, m, run, course) }},
 	}
 	for _, p := range reference.Paths {
 		if asked := course.Response[p]; asked != nil {
@@ -107,10 +114,10 @@ func Write(dir string) (*results.Run, error) {
 	}
 	for _, o := range outputs {
 		if err := results.ReplaceFile(filepath.Join(dir, o.name), o.write); err != nil {
-			return nil, fmt.Errorf("report: %w", err)
+			return m, nil, fmt.Errorf("report: %w", err)
 		}
 	}
-	return run, nil
+	return m, run, nil
 }
 
 // percentiles writes what HdrHistogram's plotter reads, in milliseconds (Java
@@ -188,6 +195,11 @@ func (s section) text(b *bytes.Buffer, width int) {
 			}
 		}
 	}
+	if s.command != "" {
+		for _, line := range shellLines(s.command, width-2) {
+			fmt.Fprintf(b, "  %s\n", line)
+		}
+	}
 }
 
 // Markdown draws the summary as GitHub-flavoured Markdown.
@@ -216,6 +228,9 @@ func (s section) markdown(b *bytes.Buffer) {
 		default:
 			fmt.Fprintf(b, "%s\n", escape(note))
 		}
+	}
+	if s.command != "" {
+		fmt.Fprintf(b, "```sh\n%s\n```\n", s.command)
 	}
 }
 
@@ -264,9 +279,10 @@ func plural(n int64, noun string) string {
 // section is a part of the summary: a table with notes below it, or a list of
 // notes.
 type section struct {
-	title string
-	table *table
-	notes []string
+	title   string
+	table   *table
+	notes   []string
+	command string // of a shell, "" for none
 }
 
 func sections(run *results.Run) []section {

@@ -199,3 +199,41 @@ func wrap(text string, width int) []string {
 	}
 	return append(lines, line)
 }
+
+// shellLines breaks a command where it has spaces outside quotes into lines that
+// a shell reads as one, no wider than width where that can be.
+func shellLines(command string, width int) []string {
+	const more = ` \`
+	var words []string
+	var quote rune
+	from, escaped := 0, false
+	for i, r := range command {
+		switch {
+		case escaped:
+			escaped = false
+		case r == '\\' && quote != '\'':
+			escaped = true
+		case quote != 0:
+			if r == quote {
+				quote = 0
+			}
+		case r == '\'' || r == '"':
+			quote = r
+		case r == ' ':
+			words = append(words, command[from:i])
+			from = i + 1
+		}
+	}
+	words = append(words, command[from:])
+	lines := words[:1:1]
+	for _, word := range words[1:] {
+		last := &lines[len(lines)-1]
+		if utf8.RuneCountInString(*last+" "+word+more) <= width {
+			*last += " " + word
+			continue
+		}
+		*last += more
+		lines = append(lines, "  "+word)
+	}
+	return lines
+}
