@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +38,8 @@ const (
 	changeStep = 2 * time.Second
 )
 
-// Replay performs a trace in open loop. All fields must be set but Ledger and Sleeper.
+// Replay performs a trace in open loop. All fields must be set but Ledger and
+// Sleeper, and those for stretches.
 type Replay struct {
 	Trace    Source
 	Clients  []Client // samples name them by index; 1 to 255
@@ -47,7 +47,7 @@ type Replay struct {
 	Recorder Recorder
 	Ledger   Ledger        // nil if nobody wants to know
 	Anchor   time.Time     // from time.Now, so that it has a monotonic reading
-	Start    time.Duration // when the window's first microsecond is due, since the anchor
+	Start    time.Duration // when the window's first microsecond is due, since the anchor; not used with Stretch
 	Speed    int           // virtual seconds a wall second, 1 or more
 	Day      time.Time     // midnight of the virtual day
 	// MaxInFlight bounds the sessions that are under way, 1 or more. Overflow says
@@ -65,6 +65,26 @@ type Replay struct {
 	// short is recorded as what it then is: Failed, Degraded or Unknown.
 	Drain   time.Duration
 	Sleeper Sleeper // by what it waits for the time of an op; nil for Go's timers, up to 1 ms late
+
+	// Stretch divides the window into stretches of that much virtual time, 1 s or
+	// more, the last of which may be shorter; 0 performs it without a stop. Virtual
+	// time stands still between them. A stretch holds the sessions of its virtual
+	// time, with those of their ops that come later. It is over when these have
+	// ended, which may be before its time is: who wants its whole length waits in
+	// Turn. At its time's end its sessions have Drain to end before they are cut
+	// short, and if any of its sessions was not started then, the replay ends.
+	Stretch time.Duration
+	// Turn is called before each stretch, numbered from 0, also one that holds
+	// nothing, while no session is under way; sessions that clients keep idle stay
+	// open. It returns when the stretch may begin, with the time since the anchor
+	// at which its first microsecond is due: ops of a time that has passed are
+	// late, as after Start. An error ends the replay, and so should ctx end Turn.
+	// It must be set if Stretch is, and only then.
+	Turn func(ctx context.Context, stretch int) (begin time.Duration, err error)
+	// Rest is called when a stretch is over and none of its sessions is under way:
+	// once after each Turn that returned no error, before Run returns, whatever
+	// ended the stretch. nil if nobody wants to know.
+	Rest func(stretch int)
 
 	pending  tries
 	counters counters
@@ -168,6 +188,10 @@ func (r *Replay) Validate() error {
 		{r.MaxInFlight >= 1, fmt.Sprintf("MaxInFlight is %d, must be 1 or more", r.MaxInFlight)},
 		{r.Overflow <= OverflowDrop, fmt.Sprintf("Overflow is %d, must be OverflowWait (0), OverflowPutOff (1) or OverflowDrop (2)", r.Overflow)},
 		{r.Drain > 0, fmt.Sprintf("Drain is %v, must be above 0", r.Drain)},
+		{r.Stretch == 0 || r.Stretch >= minStretch, fmt.Sprintf("Stretch is %v, must be 0 or at least %v", r.Stretch, minStretch)},
+		{r.Stretch == 0 || r.Turn != nil, fmt.Sprintf("Turn is nil, must be set for a Stretch of %v", r.Stretch)},
+		{r.Stretch > 0 || r.Turn == nil, "Turn is set, must be nil without a Stretch"},
+		{r.Stretch > 0 || r.Rest == nil, "Rest is set, must be nil without a Stretch"},
 		{len(r.Clients) >= 1 && len(r.Clients) <= 255, fmt.Sprintf("Clients has %d, must have 1 to 255", len(r.Clients))},
 	} {
 		if !rule.ok {
@@ -194,7 +218,8 @@ func (r *Replay) Validate() error {
 
 // Run performs the trace and returns when every session is over. When ctx ends
 // it starts nothing more, drains, and returns an error that wraps ctx's cause if
-// part of the trace was not started. A Replay runs once.
+// part of the trace was not started. An error of Turn is wrapped, too. A Replay
+// runs once.
 func (r *Replay) Run(ctx context.Context) (Stats, error) {
 	if err := r.Validate(); err != nil {
 		return Stats{}, err
@@ -206,86 +231,31 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 		defer m.closeIdle()
 		machines[c.Kind] = append(machines[c.Kind], m)
 	}
-
-	// Sessions outlive ctx until the drain is over.
-	working, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
-	var sessions sync.WaitGroup
-	slots := make(chan struct{}, r.MaxInFlight)
-	// What is still held back a drain after the window's end is not started: it
-	// would be replayed into a cluster that has long recovered.
-	end := r.Trace.Window().From + r.Trace.Window().Duration
-	pacing, stop := context.WithDeadlineCause(ctx, r.Anchor.Add(r.intended(end)+r.Drain), errOverrun)
-	defer stop()
 	for _, t := range r.Later {
 		if r.Trace.Window().holds(t.At) {
 			r.pending.add(t)
 		}
 	}
-	pacer := pacer{
-		items: r.ahead(pacing), tries: &r.pending, due: r.intended, now: func() time.Duration { return time.Since(r.Anchor) }, sleep: r.sleeper().Sleep,
-		over: func() bool { return r.counters.ended.Load() == r.counters.started.Load() },
+	// It outlives ctx, so that the items end only where the trace does.
+	making, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	p := performance{
+		Replay: r, machines: machines, slots: make(chan struct{}, r.MaxInFlight),
+		pacer: pacer{
+			items: r.ahead(making), tries: &r.pending, now: func() time.Duration { return time.Since(r.Anchor) }, sleep: r.sleeper().Sleep,
+			over: func() bool { return r.counters.ended.Load() == r.counters.started.Load() },
+		},
 	}
-	// Who has performed a session waits for another, because a new goroutine
-	// must first grow its stack to what a driver needs.
-	next := make(chan Item)
-	work := func(item Item) {
-		for more := true; more; item, more = <-next {
-			r.perform(working, machines, item, r.intended(item.At))
-			<-slots
-			r.counters.ended.Add(1)
-		}
-	}
-	first := int64(0) // sessions of the trace that were offered and settled
-	for {
-		item, ok := pacer.next(pacing)
-		if !ok {
-			break
-		}
-		r.counters.offered.Add(1)
-		if item.Try != nil {
-			r.counters.tries.Add(1)
-		}
-		taken, ok := r.takeSlot(pacing, slots)
-		if !ok {
-			break
-		}
-		if item.Try == nil {
-			first++
-		}
-		if !taken {
-			r.turnAway(item)
-			continue
-		}
-		r.counters.started.Add(1)
-		select {
-		case next <- item:
-		default: // all are at work
-			sessions.Go(func() { work(item) })
-		}
-	}
-	close(next)
-
-	over := make(chan struct{})
-	go func() {
-		sessions.Wait()
-		close(over)
-	}()
-	drained := time.NewTimer(r.Drain)
-	defer drained.Stop()
-	select {
-	case <-over:
-	case <-drained.C:
-		cut()
-		<-over
-	}
+	why := p.stretches(ctx)
 	r.counters.left.Add(int64(r.pending.len()))
 	stats := r.Stats()
 	if err := r.Trace.Err(); err != nil {
-		return stats, fmt.Errorf("replay ended after %d sessions of its trace: %w", first, err)
+		return stats, fmt.Errorf("replay ended after %d sessions of its trace: %w", p.first, err)
 	}
-	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); first < whole {
-		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", first, whole, context.Cause(pacing))
+	// A stretch that failed is one even if only tries were left to it.
+	failed := r.Stretch > 0 && why != nil && !errors.Is(why, context.Cause(ctx))
+	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); p.first < whole || failed {
+		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", p.first, whole, why)
 	}
 	return stats, nil
 }
@@ -305,11 +275,6 @@ func (r *Replay) ahead(ctx context.Context) <-chan Item {
 		}
 	}()
 	return items
-}
-
-// intended maps virtual to wall time.
-func (r *Replay) intended(at time.Duration) time.Duration {
-	return r.Start + (at-r.Trace.Window().From)/time.Duration(r.Speed)
 }
 
 // takeSlot takes one of the slots of sessions under way. taken is false if there

@@ -832,6 +832,7 @@ func TestJobsAreWhatTheModelAllows(t *testing.T) {
 }
 
 func TestReplayNamesWhatIsWrong(t *testing.T) {
+	noTurn := func(context.Context, int) (time.Duration, error) { return 0, nil }
 	for _, row := range []struct {
 		field string
 		spoil func(*Replay)
@@ -844,6 +845,11 @@ func TestReplayNamesWhatIsWrong(t *testing.T) {
 		{"Speed", func(r *Replay) { r.Speed = 0 }},
 		{"MaxInFlight", func(r *Replay) { r.MaxInFlight = 0 }},
 		{"Drain", func(r *Replay) { r.Drain = 0 }},
+		{"Stretch is -1", func(r *Replay) { r.Stretch, r.Turn = -1, noTurn }},
+		{"at least 1s", func(r *Replay) { r.Stretch, r.Turn = time.Second-1, noTurn }},
+		{"Turn is nil", func(r *Replay) { r.Stretch = time.Second }},
+		{"Turn is set", func(r *Replay) { r.Turn = noTurn }},
+		{"Rest is set", func(r *Replay) { r.Rest = func(int) {} }},
 		{"Clients", func(r *Replay) { r.Clients = nil }},
 		{"no MTA", func(r *Replay) { r.Clients = r.Clients[1:] }},
 		{"no webmail machine", func(r *Replay) { r.Clients = r.Clients[:1] }},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -97,6 +98,9 @@ func (h *tryHeap) Pop() any {
 // minute, so that even at a speed of 600 none comes later than it is due.
 const glance = 20 * time.Millisecond
 
+// forever is later than all virtual times.
+const forever time.Duration = math.MaxInt64
+
 // pacer yields what is due, from the trace and from the tries that peers still
 // have to make, in the order of virtual time.
 type pacer struct {
@@ -105,7 +109,8 @@ type pacer struct {
 	ended bool        // whether the trace has
 	tries *tries
 	// over says whether no session is under way that could put something off.
-	over func() bool
+	over  func() bool
+	until time.Duration // virtual; what is later is left for another stretch
 	// due is the wall time of a virtual time, and now the present one, since the
 	// anchor.
 	due   func(at time.Duration) time.Duration
@@ -113,7 +118,8 @@ type pacer struct {
 	sleep func(context.Context, time.Duration) bool
 }
 
-// next waits until something is due. ok is false at the end, and when ctx ends.
+// next waits until something is due. ok is false when there is nothing more
+// before until, and when ctx ends.
 func (p *pacer) next(ctx context.Context) (item Item, ok bool) {
 	for {
 		if p.head == nil && !p.ended {
@@ -127,19 +133,12 @@ func (p *pacer) next(ctx context.Context) (item Item, ok bool) {
 			}
 		}
 		over := p.over() // before the tries are looked at: a session adds its own before it ends
-		try := p.tries.first()
-		if p.head == nil && try == nil {
+		at, fromTrace := p.earliest()
+		if at >= p.until {
 			if over || !p.sleep(ctx, glance) {
 				return Item{}, false
 			}
 			continue
-		}
-		fromTrace := try == nil || p.head != nil && p.head.At <= try.At
-		at := time.Duration(0)
-		if fromTrace {
-			at = p.head.At
-		} else {
-			at = try.At
 		}
 		if wait := p.due(at) - p.now(); wait > glance {
 			if !p.sleep(ctx, glance) {
@@ -153,7 +152,27 @@ func (p *pacer) next(ctx context.Context) (item Item, ok bool) {
 			item, p.head = *p.head, nil
 			return item, true
 		}
-		try = p.tries.take()
+		try := p.tries.take()
 		return Item{At: try.At, Try: try}, true
 	}
+}
+
+// earliest is the virtual time of what comes next, as far as it is known, or
+// forever.
+func (p *pacer) earliest() (at time.Duration, fromTrace bool) {
+	try := p.tries.first()
+	switch {
+	case p.head != nil && (try == nil || p.head.At <= try.At):
+		return p.head.At, true
+	case try != nil:
+		return try.At, false
+	default:
+		return forever, false
+	}
+}
+
+// left says whether something before until has not come out of next, or may not have.
+func (p *pacer) left() bool {
+	at, _ := p.earliest()
+	return at < p.until || p.head == nil && !p.ended
 }
