@@ -21,6 +21,7 @@ import (
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/gate"
 	"github.com/mailbench/mailbench/results/metrics"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios/ledger"
@@ -60,9 +61,11 @@ type Conductor struct {
 
 	Live *metrics.Live // shows metrics while the load runs; nil to show none
 
-	stage   string           // what the run is about, for an interruption
-	counted *metrics.Metrics // of the run, if Live shows them
-	screen  *screen          // that Progress is while the live view may be drawn
+	turn     *turn                               // with another conductor's; nil for a load without a stop
+	sabotage func(context.Context, system) error // of a self-test: done before the ledger is read back
+	stage    string                              // what the run is about, for an interruption
+	counted  *metrics.Metrics                    // of the run, if Live shows them
+	screen   *screen                             // that Progress is while the live view may be drawn
 }
 
 // InterruptedError says that a run was ended before its time. The run
@@ -87,7 +90,7 @@ func (e *TakenError) Error() string {
 // checkFresh refuses a directory that holds a run or a series, before minutes
 // are spent on another one.
 func checkFresh(dir string) error {
-	for _, name := range []string{results.ManifestFile, results.SeriesFile, JournalFile} {
+	for _, name := range []string{results.ManifestFile, results.SeriesFile, gate.InterleavedFile, JournalFile} {
 		path := filepath.Join(dir, name)
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			return &TakenError{path}
@@ -423,6 +426,11 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout, Sleeper: sleeper,
 		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
 	}
+	if c.turn != nil {
+		replay.Stretch = c.turn.length * time.Duration(replay.Speed)
+		replay.Turn = func(ctx context.Context, k int) (time.Duration, error) { return c.turn.take(ctx, k, since) }
+		replay.Rest = c.turn.leave
+	}
 	runner := &chaos.Runner{
 		Plan: p.Faults, Faults: chaos.Builder(target, links), Resolve: chaos.Resolver(target), Felt: sinks.feeler.Felt,
 		Sink: sinks, Journal: journal, Anchor: anchor,
@@ -468,6 +476,9 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		replayErr = nil // what was left of the trace was not wanted
 	}
 	drain := p.Scenario.Workload.Duration
+	if c.turn != nil {
+		drain = c.turn.end()
+	}
 	if loading.Err() != nil {
 		drain = max(0, min(drain, <-loadEnded))
 	}
@@ -475,6 +486,11 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	stopWatching()
 	if watchErr := watchers.Wait(); watchErr != nil && !errors.Is(watchErr, context.Canceled) {
 		c.say("the cluster's events could not be followed: %v", watchErr)
+	}
+	if c.sabotage != nil && ctx.Err() == nil {
+		if err := c.sabotage(ctx, target); err != nil {
+			return err
+		}
 	}
 	if ctx.Err() == nil {
 		// Also after a node that did not come back: that is when data may be gone.

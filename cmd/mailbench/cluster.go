@@ -34,9 +34,25 @@ func withEngine(do func(c *cobra.Command, docker *client.Client) error) func(*co
 
 func newClusterImage() *cobra.Command {
 	var (
-		name     string
-		programs bool
+		name           string
+		programs, hash bool
 	)
+	find := withEngine(func(c *cobra.Command, docker *client.Client) error {
+		find := func() (image.Found, error) {
+			return scenarios.FindImage(c.Context(), docker, name, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
+		}
+		if programs {
+			find = func() (image.Found, error) {
+				return scenarios.FindPrograms(c.Context(), docker, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
+			}
+		}
+		found, err := find()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), found.Name)
+		return err
+	})
 	c := &cobra.Command{
 		Use: "image", Short: "find or build the image that nodes run", Args: arguments(cobra.NoArgs),
 		PreRunE: func(*cobra.Command, []string) error {
@@ -46,24 +62,20 @@ func newClusterImage() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: withEngine(func(c *cobra.Command, docker *client.Client) error {
-			find := func() (image.Found, error) {
-				return scenarios.FindImage(c.Context(), docker, name, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
-			}
-			if programs {
-				find = func() (image.Found, error) {
-					return scenarios.FindPrograms(c.Context(), docker, c.ErrOrStderr(), isTerminal(c.ErrOrStderr()))
+		RunE: func(c *cobra.Command, args []string) error {
+			if hash {
+				kind := image.Nodes
+				if programs {
+					kind = image.Programs
 				}
-			}
-			found, err := find()
-			if err != nil {
+				_, err := fmt.Fprintln(c.OutOrStdout(), kind.Hash())
 				return err
 			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), found.Name)
-			return err
-		}),
+			return find(c, args)
+		},
 	}
 	c.Flags().StringVar(&name, "image", "", "image to use instead")
+	c.Flags().BoolVar(&hash, "hash", false, "print what the image depends on as a hash, for the key of a cache, and do nothing")
 	c.Flags().BoolVar(&programs, "programs", false, "the image of real Exim, Postgrey, slapd and sysbench, for tests")
 	return c
 }

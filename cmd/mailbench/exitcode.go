@@ -59,6 +59,7 @@ func exitCode(err error) int {
 		refused     *external.RefusedError
 		unfit       *gate.UnfitError
 		mismatch    *gate.MismatchError
+		sides       *scenarios.SidesError
 	)
 	switch {
 	case err == nil:
@@ -72,7 +73,7 @@ func exitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission),
 		errors.As(err, &unconfirmed):
 		return exitUsage
-	case errors.As(err, &input), errors.As(err, &recording), errors.As(err, &unfit), errors.As(err, &mismatch):
+	case errors.As(err, &input), errors.As(err, &recording), errors.As(err, &unfit), errors.As(err, &mismatch), errors.As(err, &sides):
 		return exitInput
 	case errors.As(err, &noEffect):
 		return results.ExitCode(results.Inconclusive)

@@ -18,8 +18,11 @@ import (
 const baselines = "results/baselines"
 
 func newGate() *cobra.Command {
-	var baseline, update, format, summary, junit string
-	var annotate bool
+	var baseline, update string
+	var (
+		out     gateOutput
+		matters effects
+	)
 	c := &cobra.Command{
 		Use:   "gate RUN",
 		Short: "compare a run with a baseline, and fail if the system got worse",
@@ -28,17 +31,29 @@ before: what an op costs the cluster, which does not depend on the machine, and
 what each fault cost, over repetitions. Latencies are set side by side on the same
 machine only. What cannot be told is inconclusive (exit code 4), never a pass.
 
+RUN may be a directory of gate ab: what was recorded there is compared again.
+
 --update NAME writes a baseline of the run to results/baselines/NAME.json instead,
 and says what it changes.`,
 		Example: "  mailbench gate results/runs/smoke-1 --baseline results/baselines/smoke.json\n  mailbench gate results/runs/smoke-1 --update smoke",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			options, err := matters.options()
+			if err := errors.Join(err, out.check()); err != nil {
+				return err
+			}
+			if gate.IsInterleaved(args[0]) {
+				if baseline != "" || update != "" {
+					return usageError{fmt.Errorf("%s was recorded by gate ab and has its base beside it: leave --baseline and --update out", args[0])}
+				}
+				r, err := report.Interleaved(args[0], options)
+				if err != nil {
+					return err
+				}
+				return out.show(c, r)
+			}
 			if (baseline == "") == (update == "") {
 				return usageError{errors.New("gate takes one of --baseline PATH, to compare, and --update NAME, to write one")}
-			}
-			show, ok := gateFormats[format]
-			if !ok {
-				return usageError{fmt.Errorf("--format is %s, must be text, markdown, junit or json", format)}
 			}
 			runs, err := report.Measured(args[0])
 			if err != nil {
@@ -55,30 +70,56 @@ and says what it changes.`,
 			if err != nil {
 				return err
 			}
-			if err := show(c.OutOrStdout(), r); err != nil {
-				return err
-			}
-			if err := writeFile(summary, os.O_APPEND, "append the summary", func(w io.Writer) error { return report.GateMarkdown(w, r) }); err != nil {
-				return err
-			}
-			if err := writeFile(junit, os.O_TRUNC, "write the JUnit file", func(w io.Writer) error { return report.GateJUnit(w, r) }); err != nil {
-				return err
-			}
-			if annotate || os.Getenv("GITHUB_ACTIONS") == "true" {
-				if err := report.GateAnnotations(c.OutOrStdout(), r); err != nil {
-					return err
-				}
-			}
-			return verdictOf(r.ExitVerdict())
+			return out.show(c, r)
 		},
 	}
 	c.Flags().StringVar(&baseline, "baseline", "", "the baseline to compare with")
 	c.Flags().StringVar(&update, "update", "", "write the run as a baseline of this name to "+baselines)
-	c.Flags().StringVar(&format, "format", "text", "what is printed: text, markdown, junit or json")
-	c.Flags().StringVar(&summary, "summary", "", "a file to append a summary in Markdown to, such as $GITHUB_STEP_SUMMARY")
-	c.Flags().StringVar(&junit, "junit", "", "a file to write JUnit XML to")
-	c.Flags().BoolVar(&annotate, "annotations", false, "print workflow commands of GitHub Actions, ten at most (as in GITHUB_ACTIONS)")
+	matters.add(c)
+	out.add(c)
+	c.AddCommand(newGateAB(), newGateSelfTest())
 	return c
+}
+
+// gateOutput is what is made of a gate's report.
+type gateOutput struct {
+	format, summary, junit string
+	annotate               bool
+}
+
+func (o *gateOutput) add(c *cobra.Command) {
+	c.Flags().StringVar(&o.format, "format", "text", "what is printed: text, markdown, junit or json")
+	c.Flags().StringVar(&o.summary, "summary", "", "a file to append a summary in Markdown to, such as $GITHUB_STEP_SUMMARY")
+	c.Flags().StringVar(&o.junit, "junit", "", "a file to write JUnit XML to")
+	c.Flags().BoolVar(&o.annotate, "annotations", false, "print workflow commands of GitHub Actions, ten at most (as in GITHUB_ACTIONS)")
+}
+
+// check refuses a form that there is not, before minutes are spent.
+func (o *gateOutput) check() error {
+	if _, ok := gateFormats[o.format]; !ok {
+		return usageError{fmt.Errorf("--format is %s, must be text, markdown, junit or json", o.format)}
+	}
+	return nil
+}
+
+// show writes the report wherever it is wanted. The error is its verdict, if that is
+// no pass.
+func (o *gateOutput) show(c *cobra.Command, r *gate.Report) error {
+	if err := gateFormats[o.format](c.OutOrStdout(), r); err != nil {
+		return err
+	}
+	if err := writeFile(o.summary, os.O_APPEND, "append the summary", func(w io.Writer) error { return report.GateMarkdown(w, r) }); err != nil {
+		return err
+	}
+	if err := writeFile(o.junit, os.O_TRUNC, "write the JUnit file", func(w io.Writer) error { return report.GateJUnit(w, r) }); err != nil {
+		return err
+	}
+	if o.annotate || os.Getenv("GITHUB_ACTIONS") == "true" {
+		if err := report.GateAnnotations(c.OutOrStdout(), r); err != nil {
+			return err
+		}
+	}
+	return verdictOf(r.ExitVerdict())
 }
 
 var gateFormats = map[string]func(io.Writer, *gate.Report) error{

@@ -26,11 +26,16 @@ type scenarioFlags struct {
 }
 
 func (f *scenarioFlags) add(c *cobra.Command) {
+	f.addLoad(c)
+	c.Flags().DurationVar(&f.duration, "duration", 0, "length of the load in wall time (default: the scenario's)")
+	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed, predicted or none (default: the scenario's)")
+}
+
+// addLoad adds those that do not say how long the load is.
+func (f *scenarioFlags) addLoad(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.set, "set", nil, "change a field of the scenario, path=value; may be repeated")
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "seed of population, trace and fault plan (default: the scenario's)")
-	c.Flags().DurationVar(&f.duration, "duration", 0, "length of the load in wall time (default: the scenario's)")
 	c.Flags().IntVar(&f.speed, "speed", 0, "virtual seconds a wall second (default: the scenario's)")
-	c.Flags().StringVar(&f.retries, "retries", "", "who makes the tries of messages that were put off: closed, predicted or none (default: the scenario's)")
 }
 
 // plan works out a scenario with the changes that the flags ask for. The plan is
@@ -43,8 +48,8 @@ func (f *scenarioFlags) plan(c *cobra.Command, name string) (*scenarios.Plan, er
 	return scenarios.NewPlan(c.Context(), s)
 }
 
-// scenario reads a scenario with the changes that the flags ask for.
-func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scenario, error) {
+// scenario reads a scenario with the changes that the flags ask for, and with more.
+func (f *scenarioFlags) scenario(c *cobra.Command, name string, more ...scenarios.Override) (*scenarios.Scenario, error) {
 	var overrides []scenarios.Override
 	for _, text := range f.set {
 		o, err := scenarios.ParseOverride(text)
@@ -59,7 +64,7 @@ func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scen
 		{"speed", "workload.speed", strconv.Itoa(f.speed)},
 		{"retries", "workload.retries", f.retries},
 	} {
-		if c.Flags().Changed(flag.name) {
+		if f := c.Flags().Lookup(flag.name); f != nil && f.Changed {
 			overrides = append(overrides, scenarios.Override{
 				Path: flag.path, Value: flag.value, Flag: fmt.Sprintf("--%s %s", flag.name, flag.value),
 			})
@@ -69,7 +74,7 @@ func (f *scenarioFlags) scenario(c *cobra.Command, name string) (*scenarios.Scen
 	if err != nil {
 		return nil, err
 	}
-	return file.Scenario(overrides...)
+	return file.Scenario(append(overrides, more...)...)
 }
 
 func newRun() *cobra.Command {

@@ -135,6 +135,12 @@ func withConstants(create string, values map[string]int64) string {
 	})
 }
 
+// Text is one of the files, by its name.
+func Text(name string) (string, error) {
+	text, err := files.ReadFile(name)
+	return string(text), err
+}
+
 // FileNames lists the files of this package.
 func FileNames() ([]string, error) {
 	entries, err := files.ReadDir(".")

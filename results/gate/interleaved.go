@@ -165,6 +165,16 @@ func (x *Interleaved) encode() ([]byte, error) {
 	return append(text, '\n'), err
 }
 
+// IsInterleaved says whether dir holds two sides that were recorded in turn.
+func IsInterleaved(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, InterleavedFile))
+	return err == nil
+}
+
+// InterleavedOptions are those by which sides that were recorded in turn are
+// compared.
+func InterleavedOptions() compare.Options { return compare.DefaultOptions(0) }
+
 // ReadInterleaved reads interleaved.json in dir. The error is an *UnfitError that
 // names the file.
 func ReadInterleaved(dir string) (*Interleaved, error) {

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mailbench/mailbench/results/compare"
+	"github.com/mailbench/mailbench/results/gate"
+	"github.com/mailbench/mailbench/results/report"
+	"github.com/mailbench/mailbench/scenarios"
+	"github.com/spf13/cobra"
+)
+
+// turnFlags say how two sides are loaded in turn.
+type turnFlags struct {
+	pairs           int
+	segment, settle time.Duration
+	out, image      string
+}
+
+func (f *turnFlags) add(c *cobra.Command, pairs int, segment time.Duration) {
+	c.Flags().IntVar(&f.pairs, "pairs", pairs, "pairs of segments, one of each side, in the order A B, B A")
+	c.Flags().DurationVar(&f.segment, "segment", segment, "length of a segment in wall time")
+	c.Flags().DurationVar(&f.settle, "settle", 2*time.Second, "beginning of each segment that is not compared")
+	c.Flags().StringVar(&f.out, "out", "", "directory of the runs (default results/runs/gate-TIME)")
+	c.Flags().StringVar(&f.image, "image", "", "image that every node runs (default: found or built)")
+}
+
+// check refuses what cannot be performed, and names the directory.
+func (f *turnFlags) check() error {
+	const longest = 12 * time.Hour
+	switch {
+	case f.pairs < 1 || f.pairs > 1000:
+		return usageError{fmt.Errorf("--pairs is %d, must be 1 to 1000", f.pairs)}
+	case f.segment < 5*time.Second || f.segment > time.Hour || f.segment%time.Second != 0:
+		return usageError{fmt.Errorf("--segment is %s, must be whole seconds from 5s to 1h", f.segment)}
+	case f.settle < 0 || f.settle > f.segment/2:
+		return usageError{fmt.Errorf("--settle is %s, must be 0s to half of --segment", f.settle)}
+	case time.Duration(f.pairs)*f.segment > longest:
+		return usageError{fmt.Errorf("--pairs times --segment is %s, must be %s at most", time.Duration(f.pairs)*f.segment, longest)}
+	}
+	if f.out == "" {
+		f.out = filepath.Join("results", "runs", "gate-"+time.Now().UTC().Format("20060102-150405"))
+	}
+	return nil
+}
+
+// effects say from which change a statistic matters.
+type effects []string
+
+func (e *effects) add(c *cobra.Command) {
+	c.Flags().StringArrayVar((*[]string)(e), "effect", nil, "of latencies: from which change a statistic matters, such as p99=20% or bad_share=0.5%; may be repeated")
+}
+
+// options are those of the comparison.
+func (e effects) options() (compare.Options, error) {
+	o := gate.InterleavedOptions()
+	for _, text := range e {
+		if err := setEffect(o.Statistics, text); err != nil {
+			return o, usageError{err}
+		}
+	}
+	return o, nil
+}
+
+// setEffect reads "p99=20%".
+func setEffect(all []compare.Statistic, text string) error {
+	name, value, _ := strings.Cut(text, "=")
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
+	if err != nil || !strings.HasSuffix(value, "%") || !(percent > 0 && percent <= 1000) {
+		return fmt.Errorf("--effect %s: must be a statistic and a share above 0%%, such as p99=20%%", text)
+	}
+	var known []string
+	for i := range all {
+		if all[i].String() == name {
+			all[i].Effect = percent / 100
+			return nil
+		}
+		known = append(known, all[i].String())
+	}
+	return fmt.Errorf("--effect %s: there is no statistic %s; there are %s", text, name, strings.Join(known, ", "))
+}
+
+func newGateAB() *cobra.Command {
+	var (
+		flags           scenarioFlags
+		turn            turnFlags
+		matters         effects
+		base, candidate []string
+		out             gateOutput
+	)
+	c := &cobra.Command{
+		Use:   "ab SCENARIO",
+		Short: "load a base and a candidate in turn, and fail if the candidate is worse",
+		Long: `Load two clusters in turn on this machine, in pairs of segments in the order
+base, candidate, candidate, base, and compare what an op costs, the latencies of
+each path and what was lost. --base and --candidate say in what the sides differ:
+a field of the scenario, such as schema=./changed or topology.sql_server={…}, or
+image=NAME. --set is for both. A regression is significant and larger than the
+statistic's effect; what cannot be told is inconclusive (exit code 4).`,
+		Example: "  mailbench gate ab smoke --set 'faults=[]' --candidate schema=./changed\n  mailbench gate ab smoke --set 'faults=[]' --candidate image=my/ndb:8.4.9 --pairs 30",
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := errors.Join(out.check(), turn.check()); err != nil {
+				return err
+			}
+			options, err := matters.options()
+			if err != nil {
+				return err
+			}
+			a, err := flags.side(c, args[0], "base", base, &turn)
+			if err != nil {
+				return err
+			}
+			defer a.Plan.Close() // only read
+			b, err := flags.side(c, args[0], "candidate", candidate, &turn)
+			if err != nil {
+				return err
+			}
+			defer b.Plan.Close() // only read
+			conductor := scenarios.Conductor{Dir: turn.out, Image: turn.image, Version: version, Progress: c.ErrOrStderr()}
+			if _, err := conductor.Interleave(c.Context(), a, b, turn.pairs, turn.segment, turn.settle); err != nil {
+				return err
+			}
+			r, err := report.Interleaved(turn.out, options)
+			if err != nil {
+				return err
+			}
+			r.Repeat = strings.Join(append([]string{"mailbench"}, quoted(os.Args[1:])...), " ")
+			fmt.Fprintf(c.ErrOrStderr(), "gate: recorded in %s; compare again with: mailbench gate %s\n", turn.out, turn.out)
+			return out.show(c, r)
+		},
+	}
+	flags.addLoad(c)
+	c.Flags().StringArrayVar(&base, "base", nil, "change a field of the base's scenario, path=value, or image=NAME; may be repeated")
+	c.Flags().StringArrayVar(&candidate, "candidate", nil, "the same of the candidate's")
+	turn.add(c, 20, 20*time.Second)
+	matters.add(c)
+	out.add(c)
+	return c
+}
+
+// side works out one side, of which set says what is its own.
+func (f *scenarioFlags) side(c *cobra.Command, scenario, name string, set []string, turn *turnFlags) (scenarios.Side, error) {
+	side := scenarios.Side{Set: set}
+	length := time.Duration(turn.pairs) * turn.segment
+	own := []scenarios.Override{{Path: "workload.duration", Value: length.String(), Flag: fmt.Sprintf("--pairs %d --segment %s", turn.pairs, turn.segment)}}
+	for _, text := range set {
+		if image, ok := strings.CutPrefix(text, "image="); ok {
+			side.Image = image
+			continue
+		}
+		o, err := scenarios.ParseOverride(text)
+		if err != nil {
+			return side, usageError{err}
+		}
+		o.Flag = fmt.Sprintf("--%s %s", name, text)
+		own = append(own, o)
+	}
+	s, err := f.scenario(c, scenario, own...)
+	if err == nil {
+		side.Plan, err = scenarios.NewPlan(c.Context(), s)
+	}
+	return side, err
+}
+
+// quoted are arguments as a shell takes them.
+func quoted(args []string) []string {
+	var all []string
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n\"'`$&|;<>()[]{}*?!#~\\") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		all = append(all, a)
+	}
+	return all
+}
