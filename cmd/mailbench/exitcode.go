@@ -70,10 +70,10 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission),
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission), errors.As(err, &sides),
 		errors.As(err, &unconfirmed):
 		return exitUsage
-	case errors.As(err, &input), errors.As(err, &recording), errors.As(err, &unfit), errors.As(err, &mismatch), errors.As(err, &sides):
+	case errors.As(err, &input), errors.As(err, &recording), errors.As(err, &unfit), errors.As(err, &mismatch):
 		return exitInput
 	case errors.As(err, &noEffect):
 		return results.ExitCode(results.Inconclusive)

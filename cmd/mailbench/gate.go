@@ -9,8 +9,10 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/gate"
 	"github.com/mailbench/mailbench/results/report"
+	"github.com/mailbench/mailbench/scenarios"
 	"github.com/spf13/cobra"
 )
 
@@ -22,6 +24,7 @@ func newGate() *cobra.Command {
 	var (
 		out     gateOutput
 		matters effects
+		confirm bool
 	)
 	c := &cobra.Command{
 		Use:   "gate RUN",
@@ -70,15 +73,58 @@ and says what it changes.`,
 			if err != nil {
 				return err
 			}
+			if _, alarms := r.Alarms(); confirm && len(alarms) > 0 {
+				fmt.Fprintf(c.ErrOrStderr(), "gate: measuring again, for %s\n", strings.Join(alarms, ", "))
+				again, err := measureAgain(c, args[0], len(runs), base)
+				if err != nil {
+					return err
+				}
+				r.Confirm(again)
+			}
 			return out.show(c, r)
 		},
 	}
 	c.Flags().StringVar(&baseline, "baseline", "", "the baseline to compare with")
 	c.Flags().StringVar(&update, "update", "", "write the run as a baseline of this name to "+baselines)
 	matters.add(c)
+	addConfirm(c, &confirm)
 	out.add(c)
 	c.AddCommand(newGateAB(), newGateSelfTest())
 	return c
+}
+
+// measureAgain performs the scenario of a run, or of the first one of a series, as
+// often as there were runs, and compares these with the baseline.
+func measureAgain(c *cobra.Command, run string, times int, base *gate.Baseline) (*gate.Report, error) {
+	members, err := report.Members(run)
+	if err != nil {
+		return nil, err
+	}
+	file, err := scenarios.Load(filepath.Join(members[0].Dir, results.ScenarioFile))
+	if err != nil {
+		return nil, err
+	}
+	s, err := file.Scenario()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := scenarios.NewPlan(c.Context(), s)
+	if err != nil {
+		return nil, err
+	}
+	defer plan.Close() // only read
+	if plan.External() {
+		return nil, usageError{errors.New("--confirm measures on a cluster of its own, and this run's was external: repeat the run by hand")}
+	}
+	conductor := scenarios.Conductor{Dir: strings.TrimRight(run, "/") + againSuffix, Image: os.Getenv("MAILBENCH_IMAGE"), Version: version, Progress: c.ErrOrStderr()}
+	if err := conductor.Repeat(c.Context(), plan, times, func(string, *results.Run) error { return nil }); err != nil {
+		return nil, err
+	}
+	runs, err := report.Measured(conductor.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return base.Against(runs)
 }
 
 // gateOutput is what is made of a gate's report.

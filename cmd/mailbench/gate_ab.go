@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/scenarios"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // turnFlags say how two sides are loaded in turn.
@@ -92,6 +93,7 @@ func newGateAB() *cobra.Command {
 		turn            turnFlags
 		matters         effects
 		base, candidate []string
+		confirm         bool
 		out             gateOutput
 	)
 	c := &cobra.Command{
@@ -124,15 +126,28 @@ statistic's effect; what cannot be told is inconclusive (exit code 4).`,
 			}
 			defer b.Plan.Close() // only read
 			conductor := scenarios.Conductor{Dir: turn.out, Image: turn.image, Version: version, Progress: c.ErrOrStderr()}
-			if _, err := conductor.Interleave(c.Context(), a, b, turn.pairs, turn.segment, turn.settle); err != nil {
-				return err
+			measure := func(o compare.Options) (*gate.Report, error) {
+				if _, err := conductor.Interleave(c.Context(), a, b, turn.pairs, turn.segment, turn.settle); err != nil {
+					return nil, err
+				}
+				fmt.Fprintf(c.ErrOrStderr(), "gate: recorded in %s; compare again with: mailbench gate %s\n", conductor.Dir, conductor.Dir)
+				return report.Interleaved(conductor.Dir, o)
 			}
-			r, err := report.Interleaved(turn.out, options)
+			r, err := measure(options)
 			if err != nil {
 				return err
 			}
-			r.Repeat = strings.Join(append([]string{"mailbench"}, quoted(os.Args[1:])...), " ")
-			fmt.Fprintf(c.ErrOrStderr(), "gate: recorded in %s; compare again with: mailbench gate %s\n", turn.out, turn.out)
+			if alarms, _ := r.Alarms(); confirm && len(alarms) > 0 {
+				fmt.Fprintf(c.ErrOrStderr(), "gate: measuring again, for %s\n", strings.Join(alarms, ", "))
+				conductor.Dir += againSuffix
+				options.Statistics = slices.DeleteFunc(options.Statistics, func(s compare.Statistic) bool { return !slices.Contains(alarms, s.String()) })
+				again, err := measure(options)
+				if err != nil {
+					return err
+				}
+				r.Confirm(again)
+			}
+			r.Repeat = repeatOf(c, args)
 			return out.show(c, r)
 		},
 	}
@@ -141,8 +156,40 @@ statistic's effect; what cannot be told is inconclusive (exit code 4).`,
 	c.Flags().StringArrayVar(&candidate, "candidate", nil, "the same of the candidate's")
 	turn.add(c, 20, 20*time.Second)
 	matters.add(c)
+	addConfirm(c, &confirm)
 	out.add(c)
 	return c
+}
+
+// againSuffix names the directory of a second measurement after that of the first.
+const againSuffix = "-again"
+
+func addConfirm(c *cobra.Command, confirm *bool) {
+	c.Flags().BoolVar(confirm, "confirm", false, "measure what got worse a second time, and clear what is not found again")
+}
+
+// repeatOf is the command line that measures the same again. Where it was recorded
+// and what was written is not for the next time.
+func repeatOf(c *cobra.Command, args []string) string {
+	words := append(strings.Fields(c.CommandPath()), quoted(args)...)
+	c.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "out", "summary", "junit", "format", "annotations":
+			return
+		}
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, v := range values {
+			if f.Value.Type() == "bool" {
+				words = append(words, "--"+f.Name)
+				continue
+			}
+			words = append(words, "--"+f.Name, quoted([]string{v})[0])
+		}
+	})
+	return strings.Join(words, " ")
 }
 
 // side works out one side, of which set says what is its own.

@@ -53,7 +53,10 @@ fail or failed what it must pass, 4 if it could not tell.`,
 				fmt.Fprintf(c.ErrOrStderr(), "self-test: %s: %s; it must be %s; look again with: mailbench gate %s\n", t.Name, r.ExitVerdict(), t.Want, t.Dir)
 				return nil
 			})
-			return errors.Join(found.write(c.OutOrStdout()), err, verdictOf(found.verdict()))
+			if err = errors.Join(found.write(c.OutOrStdout()), err); err != nil {
+				return err
+			}
+			return verdictOf(found.verdict())
 		},
 	}
 	turn.add(c, 20, 20*time.Second)

@@ -38,7 +38,7 @@ be given as an environment variable: --image as MAILBENCH_IMAGE.`,
 	})
 	root.AddCommand(newRun(), newPlan(), newScenarios(), newReport(), newGate(), newWorkload(), newCluster(), newChaos(), newHeal(), newVersion())
 	for _, c := range root.Commands() {
-		if c.HasSubCommands() {
+		if c.HasSubCommands() && c.RunE == nil {
 			c.Args, c.RunE, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownSubcommand, near
 		}
 	}

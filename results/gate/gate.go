@@ -29,6 +29,9 @@ type Report struct {
 	// Interleaved compares the latencies of a base and a candidate that were recorded
 	// in turn: path by path, statistic by statistic. Empty against a baseline.
 	Interleaved []compare.Comparison `json:"interleaved"`
+	LostWrites  int64                `json:"lost_writes"`      // of the candidate: acknowledged and gone, or contradicted by an answer
+	Confirmed   bool                 `json:"confirmed"`        // regressions were measured a second time
+	Cleared     []string             `json:"cleared"`          // of these, those that the second time did not find
 	Notes       []string             `json:"notes"`            // what was compared, what was left out, and why
 	Repeat      string               `json:"repeat,omitempty"` // the command that makes the comparison again
 }
@@ -36,7 +39,7 @@ type Report struct {
 func newReport(scenario string) *Report {
 	return &Report{
 		Schema: ReportSchema, Scenario: scenario, Base: []string{}, Runs: []string{}, Reasons: []string{}, Notes: []string{},
-		Counters: []compare.CounterChange{}, Faults: []compare.FaultComparison{}, Latency: []LatencyChange{}, Interleaved: []compare.Comparison{},
+		Counters: []compare.CounterChange{}, Faults: []compare.FaultComparison{}, Latency: []LatencyChange{}, Interleaved: []compare.Comparison{}, Cleared: []string{},
 	}
 }
 
@@ -206,17 +209,27 @@ func median(runs []Run, path string, of func(Latency) int64) int64 {
 	return all[(len(all)-1)/2]
 }
 
-// conclude is the verdict of all findings.
+// conclude is the verdict of all findings, and of the writes that the candidate lost.
 func (r *Report) conclude(lost int64) {
+	if r.LostWrites = lost; lost > 0 {
+		r.Reasons = append(r.Reasons, lostReason(lost))
+	}
+	r.Verdict = r.verdict()
+}
+
+func lostReason(n int64) string {
+	return fmt.Sprintf("%d acknowledged writes are gone, or were contradicted by an answer", n)
+}
+
+func (r *Report) verdict() compare.Verdict {
 	findings := r.findings()
 	if len(r.Reasons) > 0 {
 		findings = append(findings, compare.Finding{Verdict: compare.Inconclusive})
 	}
-	if lost > 0 {
-		r.Reasons = append(r.Reasons, fmt.Sprintf("%d acknowledged writes are gone, or were contradicted by an answer", lost))
+	if r.LostWrites > 0 {
 		findings = append(findings, compare.Finding{Verdict: compare.DataLoss})
 	}
-	r.Verdict = compare.Overall(findings)
+	return compare.Overall(findings)
 }
 
 func (r *Report) findings() (all []compare.Finding) {

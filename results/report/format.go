@@ -65,7 +65,7 @@ func percent(d *results.Decimal) string {
 }
 
 // percentChange writes a change with its sign and one digit behind the point, none
-// from 100 % on: +5.3 %.
+// from 100 % on and no number from 100,000 % on: +5.3 %.
 func percentChange(d *results.Decimal) string {
 	if d == nil {
 		return none
@@ -77,7 +77,10 @@ func percentChange(d *results.Decimal) string {
 	if n < 500 { // it would be a zero with a sign
 		sign = ""
 	}
-	if n >= 1_000_000 {
+	switch {
+	case n >= 1_000_000_000: // nobody needs to know how much more
+		return sign + ">99,999 %"
+	case n >= 1_000_000:
 		return sign + count((int64(n)+5000)/10_000) + " %"
 	}
 	return sign + percent(&n)

@@ -250,8 +250,8 @@ func interleaved(r *gate.Report) section {
 		c := &r.Interleaved[i]
 		s := shownComparison(c)
 		t.add(c.Series, s.short, gateVerdicts[c.Verdict], s.a, s.b, s.change, s.interval, s.mde)
-		if c.Optional && c.Verdict == compare.Inconclusive && !slices.Contains(optional, s.short) {
-			optional = append(optional, s.short)
+		if c.Optional && c.Verdict == compare.Inconclusive {
+			optional = append(optional, c.Series+" "+s.short)
 		}
 	}
 	notes := []string{
@@ -259,7 +259,7 @@ func interleaved(r *gate.Report) section {
 			"Shares of bad ops change by percentage points (pp).",
 	}
 	if len(optional) > 0 {
-		notes = append(notes, strings.Join(optional, ", ")+" is optional: left open, it holds up no pass.")
+		notes = append(notes, "Left open without holding up a pass: "+strings.Join(optional, ", ")+".")
 	}
 	return section{title: "Response times, base and candidate in turn", table: t, notes: notes}
 }
@@ -319,6 +319,13 @@ func gateSections(r *gate.Report) []section {
 	}
 	if len(r.Reasons) > 0 {
 		all = append(all, section{title: "Why it cannot pass", notes: r.Reasons})
+	}
+	if r.Confirmed {
+		text := "What got worse was measured a second time, and found again."
+		if len(r.Cleared) > 0 {
+			text = "Measured a second time and not found again, hence no regression: " + strings.Join(r.Cleared, ", ") + "."
+		}
+		all = append(all, section{title: "Confirmed", notes: []string{text}})
 	}
 	add("Worse", changed(r, compare.DataLoss, compare.Regression))
 	add("Better", changed(r, compare.Improvement))
