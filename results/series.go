@@ -24,13 +24,16 @@ const maxSeries = 1 << 20 // bytes of series.json
 // one scenario.
 type Series struct {
 	Schema   string   `json:"schema"`
-	Kind     string   `json:"kind"` // "repetitions"; other kinds are other ways to compare
+	Kind     string   `json:"kind"` // one of the kinds; others are other ways to compare
 	Scenario string   `json:"scenario"`
 	Members  []Member `json:"members"` // in the order in which they ran
 }
 
-// Repetitions is the kind of a series whose runs differ in nothing.
-const Repetitions = "repetitions"
+// The kinds.
+const (
+	Repetitions = "repetitions" // runs that differ in nothing
+	InTurn      = "in_turn"     // a base and a candidate, loaded in turn: interleaved.json says when
+)
 
 // Member is one run of a series.
 type Member struct {

@@ -487,10 +487,9 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	if watchErr := watchers.Wait(); watchErr != nil && !errors.Is(watchErr, context.Canceled) {
 		c.say("the cluster's events could not be followed: %v", watchErr)
 	}
+	var sabotageErr error
 	if c.sabotage != nil && ctx.Err() == nil {
-		if err := c.sabotage(ctx, target); err != nil {
-			return err
-		}
+		sabotageErr = c.sabotage(ctx, target)
 	}
 	if ctx.Err() == nil {
 		// Also after a node that did not come back: that is when data may be gone.
@@ -501,7 +500,7 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		books.ledger.Abandon()
 	}
 	// The gravest first. An interrupt that came later than both is one, too.
-	return errors.Join(faultErr, replayErr, ctx.Err())
+	return errors.Join(faultErr, replayErr, sabotageErr, ctx.Err())
 }
 
 // restarted records how data nodes have restarted. It is no part of the verdict:

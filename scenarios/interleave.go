@@ -10,9 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/gate"
-	"golang.org/x/sync/errgroup"
 )
 
 // Side is a base or a candidate: a plan, and what its nodes run.
@@ -26,14 +27,14 @@ type Side struct {
 
 // Interleave performs one trace on two clusters, which run side by side and are
 // loaded in turn: base, candidate, candidate, base, and so on, in segments of
-// length, until there are pairs of them. It leaves a run directory for each side
-// below the conductor's, and what gate.Interleaved says beside them. settle is how
+// length, until there are pairs of them. It leaves a series of two runs, one for
+// each side, and beside them what gate.Interleaved says. settle is how
 // much of each segment's beginning is not for comparing.
 //
-// The plans must ask for pairs times length of load, and offer the same; other
-// mistakes of them are of type *SidesError.
+// The plans must ask for pairs times length of load and offer the same, without
+// faults; else the error is a *SidesError.
 func (c Conductor) Interleave(ctx context.Context, base, candidate Side, pairs int, length, settle time.Duration) (*gate.Interleaved, error) {
-	if err := checkSides(base.Plan, candidate.Plan); err != nil {
+	if err := checkSides(base.Plan, candidate.Plan, time.Duration(pairs)*length); err != nil {
 		return nil, err
 	}
 	if err := checkFresh(c.Dir); err != nil {
@@ -46,6 +47,12 @@ func (c Conductor) Interleave(ctx context.Context, base, candidate Side, pairs i
 		Schema: gate.InterleavedSchema, Scenario: base.Plan.Scenario.Name, Seed: base.Plan.Scenario.Seed, SettleUS: settle.Microseconds(),
 		Base: gate.Side{Dir: "base", Set: notNil(base.Set)}, Candidate: gate.Side{Dir: "candidate", Set: notNil(candidate.Set)}, Pairs: []gate.Pair{},
 	}
+	series := results.Series{Kind: results.InTurn, Scenario: recorded.Scenario, Members: []results.Member{
+		{Dir: recorded.Base.Dir, Side: "base", Set: settings(base.Set)}, {Dir: recorded.Candidate.Dir, Side: "candidate", Set: settings(candidate.Set)},
+	}}
+	if err := series.Write(c.Dir); err != nil {
+		return nil, err
+	}
 	out := &lineWriter{to: c.Progress}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -54,24 +61,47 @@ func (c Conductor) Interleave(ctx context.Context, base, candidate Side, pairs i
 		fmt.Fprintf(out, "pair %d of %d is recorded\n", len(recorded.Pairs), pairs)
 		return recorded.Write(c.Dir)
 	})
-	var both errgroup.Group
+	var (
+		both sync.WaitGroup
+		errs [2]error
+	)
 	for i, dir := range []string{recorded.Base.Dir, recorded.Candidate.Dir} {
 		side, one := []Side{base, candidate}[i], c
 		one.Dir, one.Image, one.Style, one.Live = filepath.Join(c.Dir, dir), side.Image, Silent, nil
-		one.Progress, one.turn = &prefixed{to: out, mark: dir + ": "}, &turn{turns, i}
-		one.sabotage = side.sabotage
-		both.Go(func() error {
-			if _, err := one.Run(working, side.Plan); err != nil {
-				cancel() // ends the other side, whose error comes later and is not told
-				return fmt.Errorf("%s: %w", dir, err)
+		one.Progress, one.turn, one.sabotage = &prefixed{to: out, mark: dir + ": "}, &turn{turns, i}, side.sabotage
+		both.Go(func() {
+			_, err := one.Run(working, side.Plan)
+			if err == nil && !one.turn.through() {
+				err = errors.New("it ended before its last segment")
 			}
-			return nil
+			if err != nil {
+				errs[i] = fmt.Errorf("%s: %w", dir, err)
+				cancel() // whoever waits for this side's turn
+			}
 		})
 	}
-	if err := both.Wait(); err != nil {
+	both.Wait()
+	if err := errors.Join(turns.failure(), gravest(errs[:])); err != nil {
 		return nil, err
 	}
 	return recorded, nil
+}
+
+// gravest is what ended two sides of which one ends the other. An interruption is
+// told only if there is nothing else; what is left behind always.
+func gravest(errs []error) (err error) {
+	for _, e := range errs {
+		var interrupted *InterruptedError
+		if e != nil && (errors.Is(e, chaos.ErrUnhealed) || !errors.As(e, &interrupted)) {
+			err = errors.Join(err, e)
+		}
+	}
+	for _, e := range errs {
+		if err == nil {
+			err = e
+		}
+	}
+	return err
 }
 
 // SidesError says why two plans cannot be loaded in turn.
@@ -80,14 +110,32 @@ type SidesError struct{ Msg string }
 func (e *SidesError) Error() string { return e.Msg }
 
 // checkSides refuses plans whose runs would differ by more than the system.
-func checkSides(base, candidate *Plan) error {
-	switch {
-	case base.External() || candidate.External():
-		return &SidesError{"cluster: external has one cluster, and this needs two: leave it to mailbench's own"}
-	case base.Trace.SHA256() != candidate.Trace.SHA256():
-		return &SidesError{"base and candidate are not offered the same load: seed, population and workload must not differ"}
-	case len(base.Faults.Steps) > 0 || len(candidate.Faults.Steps) > 0:
-		return &SidesError{"faults would fall into some segments and not into others: leave them out with --set 'faults=[]', and compare what they cost with run --repeat and gate --baseline"}
+func checkSides(base, candidate *Plan, length time.Duration) error {
+	a, b := base.Scenario, candidate.Scenario
+	for _, p := range []*Plan{base, candidate} {
+		switch w := p.Scenario.Workload; {
+		case p.External():
+			return &SidesError{"cluster: external has one cluster, and this needs two: leave it to mailbench's own"}
+		case len(p.Faults.Steps) > 0:
+			return &SidesError{"faults would fall into some segments and not into others: leave them out with --set 'faults=[]', and compare what they cost with run --repeat and gate --baseline"}
+		case w.Duration != length:
+			return &SidesError{fmt.Sprintf("workload.duration is %s, must be pairs times segment, which is %s: change those instead", w.Duration, length)}
+		case w.End != EndWithDuration:
+			return &SidesError{"workload.end must be duration: there are no faults to end with"}
+		}
+	}
+	for _, load := range []struct {
+		what string
+		same bool
+	}{
+		{"seed, population or workload", base.Trace.SHA256() == candidate.Trace.SHA256()},
+		{"workload.retries", a.Workload.Retries == b.Workload.Retries},
+		{"workload.before", a.Workload.Before == b.Workload.Before},
+		{"bounds", a.Bounds == b.Bounds},
+	} {
+		if !load.same {
+			return &SidesError{"base and candidate are not offered the same load: " + load.what + " must not differ; change both with --set"}
+		}
 	}
 	return nil
 }
@@ -111,6 +159,16 @@ func (c *Conductor) findImages(ctx context.Context, all ...*Side) error {
 		s.Image = found.Name
 	}
 	return nil
+}
+
+// settings are path=value as a series has them.
+func settings(set []string) map[string]string {
+	all := map[string]string{}
+	for _, text := range set {
+		path, value, _ := strings.Cut(text, "=")
+		all[path] = value
+	}
+	return all
 }
 
 func notNil(s []string) []string {
@@ -172,6 +230,9 @@ func (t *turn) segment(pair int) *gate.Segment {
 // take waits until it is this side's turn, the first time also until both sides are
 // loaded. since is the side's clock; begin is when its segment begins on it.
 func (t *turn) take(ctx context.Context, pair int, since func() time.Duration) (begin time.Duration, err error) {
+	if pair >= len(t.pairs) {
+		return 0, fmt.Errorf("the load has more than %d segments", len(t.pairs))
+	}
 	if pair == 0 {
 		t.mu.Lock()
 		if t.waiting++; t.waiting == 2 {
@@ -220,6 +281,23 @@ func (t *turn) leave(pair int) {
 	select {
 	case <-t.over[len(t.over)-1]:
 	case <-t.ctx.Done():
+	}
+}
+
+// failure is why pairs could not be told of.
+func (t *turns) failure() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// through says whether a side has had all its segments.
+func (t *turn) through() bool {
+	select {
+	case <-t.over[t.place(len(t.pairs)-1)]:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/results/gate"
 )
 
@@ -56,6 +57,13 @@ func TestTurns(t *testing.T) {
 			})
 		}
 		sides.Wait()
+		for side := range 2 {
+			if turn := (&turn{all, side}); !turn.through() || all.failure() != nil {
+				t.Errorf("side %d is not through, or failed: %v", side, all.failure())
+			} else if _, err := turn.take(t.Context(), pairs, func() time.Duration { return 0 }); err == nil {
+				t.Errorf("side %d got a segment more than there are", side)
+			}
+		}
 		// Loaded after 40 s, each begins a second after the one before has had its time.
 		if got, want := strings.Join(order, ", "), "A 41s, B 1m2s, B 1m23s, A 1m44s, A 2m5s, B 2m26s"; got != want {
 			t.Errorf("the order was %s, want %s", got, want)
@@ -159,14 +167,44 @@ func TestSidesThatCannotBeCompared(t *testing.T) {
 		return p
 	}
 	base := plan()
-	for says, candidate := range map[string]*Plan{
-		"":                          plan("links=[{node: sql1, delay: 2ms}]"),
-		"not offered the same load": plan("seed=2"),
-		"fall into some segments":   plan("faults=[{kind: kill, target: sql1, at: 5s}]"),
+	for _, row := range []struct{ says, set string }{
+		{"", "links=[{node: sql1, delay: 2ms}]"},
+		{"", "topology.data_nodes=4"},
+		{"seed, population or workload must not differ", "seed=2"},
+		{"seed, population or workload must not differ", "workload.speed=2"},
+		{"workload.retries must not differ", "workload.retries=none"},
+		{"workload.before must not differ", "workload.before=none"},
+		{"bounds must not differ", "bounds.in_flight=10"},
+		{"fall into some segments", "faults=[{kind: kill, target: sql1, at: 5s}]"},
+		{"must be pairs times segment, which is 6m0s", "workload.duration=5m"},
+		{"workload.end must be duration", "workload.end=faults"},
 	} {
-		err := checkSides(base, candidate)
-		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
-			t.Errorf("got %v, want %q", err, says)
+		err := checkSides(base, plan(row.set), base.Scenario.Workload.Duration)
+		var sides *SidesError
+		if row.says == "" && err != nil || row.says != "" && (!errors.As(err, &sides) || !strings.Contains(err.Error(), row.says)) {
+			t.Errorf("%s: got %v, want %q", row.set, err, row.says)
 		}
+	}
+}
+
+// TestWhatEndedTwoSides: the side that failed is told, not the one that it ended, and
+// what is left behind always.
+func TestWhatEndedTwoSides(t *testing.T) {
+	interrupted := &InterruptedError{"while the load ran", context.Canceled}
+	full, left := errors.New("the disk is full"), fmt.Errorf("%w: run: mailbench heal", chaos.ErrUnhealed)
+	for _, row := range []struct {
+		base, candidate error
+		is, not         error
+	}{
+		{full, interrupted, full, interrupted}, {interrupted, full, full, interrupted},
+		{interrupted, interrupted, interrupted, full}, {interrupted, left, left, interrupted}, {full, left, left, interrupted}, {full, left, full, interrupted},
+	} {
+		err := gravest([]error{row.base, row.candidate})
+		if !errors.Is(err, row.is) || errors.Is(err, row.not) {
+			t.Errorf("%v and %v come to %v", row.base, row.candidate, err)
+		}
+	}
+	if err := gravest([]error{nil, nil}); err != nil {
+		t.Error(err)
 	}
 }

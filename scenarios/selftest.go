@@ -23,6 +23,7 @@ const selfTested = "smoke"
 type selfTest struct {
 	name     string
 	want     results.Verdict
+	by       Evidence
 	latency  bool // takes as many pairs as latencies need
 	override string
 	schema   func() (name, text string, err error) // a changed file, nil for none
@@ -31,17 +32,29 @@ type selfTest struct {
 
 var selfTests = []selfTest{
 	{name: "two equals", want: results.Pass, latency: true},
-	{name: "2 ms of latency to sql1", want: results.Violated, latency: true, override: "links=[{node: sql1, delay: 2ms}]"},
-	{name: "one more SELECT in greylist_check", want: results.Violated, schema: oneMoreSelect},
-	{name: "one lost write", want: results.DataLoss, sabotage: loseWrite},
+	{name: "2 ms of latency to sql1", want: results.Violated, by: ByLatency, latency: true, override: "links=[{node: sql1, delay: 2ms}]"},
+	{name: "one more SELECT in greylist_check", want: results.Violated, by: ByCounters, schema: oneMoreSelect},
+	{name: "one lost write", want: results.DataLoss, by: ByLedger, sabotage: loseWrite},
 }
 
-// SelfTested is what one test of a self-test found.
+// SelfTested is one test of a self-test, recorded.
 type SelfTested struct {
 	Name string
-	Dir  string // what was recorded
+	Dir  string
 	Want results.Verdict
+	By   Evidence // that must have told
 }
+
+// Evidence is what tells a gate that a candidate is worse.
+type Evidence string
+
+// The kinds of evidence.
+const (
+	NoEvidence Evidence = ""
+	ByLatency  Evidence = "latencies"
+	ByCounters Evidence = "counters"
+	ByLedger   Evidence = "the ledger"
+)
 
 // SelfTest loads a base and a candidate in turn, on real clusters, for each test, so
 // many rounds with another seed each. judge is told of each recording, below the
@@ -95,7 +108,7 @@ func (c Conductor) selfTest(ctx context.Context, t selfTest, round, pairs int, l
 	if _, err := c.Interleave(ctx, Side{Plan: base}, Side{Plan: candidate, Set: set, sabotage: t.sabotage}, pairs, length, settle); err != nil {
 		return err
 	}
-	return judge(SelfTested{Name: t.name, Dir: c.Dir, Want: t.want})
+	return judge(SelfTested{Name: t.name, Dir: c.Dir, Want: t.want, By: t.by})
 }
 
 func selfTestPlan(ctx context.Context, set []string) (*Plan, error) {
@@ -161,8 +174,12 @@ func loseWrite(ctx context.Context, target system) error {
 	if err != nil {
 		return fmt.Errorf("lose a write: %w", err)
 	}
-	if n, err := done.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("lose a write: %d rows were deleted, want 1 (%w)", n, errors.Join(err))
+	n, err := done.RowsAffected()
+	if err == nil && n != 1 {
+		err = fmt.Errorf("%d rows were deleted, must be 1", n)
+	}
+	if err != nil {
+		return fmt.Errorf("lose a write: %w", err)
 	}
 	return nil
 }

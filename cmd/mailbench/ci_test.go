@@ -32,7 +32,7 @@ func TestWorkflowFiles(t *testing.T) {
 		commands := map[string]int{}
 		each(tree, func(line string) {
 			for _, found := range inShell.FindAllStringSubmatch(line, -1) {
-				args := strings.Fields(strings.ReplaceAll(found[1], `"`, ""))
+				args := strings.Fields(strings.NewReplacer(`"`, "", `'`, "").Replace(found[1]))
 				c, rest, err := newRoot().Find(args)
 				if err == nil {
 					err = c.ParseFlags(rest)

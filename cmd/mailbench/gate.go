@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/gate"
 	"github.com/mailbench/mailbench/results/report"
@@ -46,17 +47,26 @@ and says what it changes.`,
 				return err
 			}
 			if gate.IsInterleaved(args[0]) {
-				if baseline != "" || update != "" {
+				switch {
+				case baseline != "" || update != "":
 					return usageError{fmt.Errorf("%s was recorded by gate ab and has its base beside it: leave --baseline and --update out", args[0])}
+				case confirm:
+					return usageError{errors.New("what gate ab recorded is only compared again here: give --confirm to gate ab")}
 				}
 				r, err := report.Interleaved(args[0], options)
 				if err != nil {
 					return err
 				}
+				r.Repeat = repeatOf(c, args)
 				return out.show(c, r)
 			}
-			if (baseline == "") == (update == "") {
+			switch {
+			case (baseline == "") == (update == ""):
 				return usageError{errors.New("gate takes one of --baseline PATH, to compare, and --update NAME, to write one")}
+			case len(matters) > 0:
+				return usageError{errors.New("--effect is for latencies that gate ab recorded: against a baseline they have no verdict")}
+			case update != "" && confirm:
+				return usageError{errors.New("--update writes a baseline and finds nothing to --confirm: choose one")}
 			}
 			runs, err := report.Measured(args[0])
 			if err != nil {
@@ -73,15 +83,13 @@ and says what it changes.`,
 			if err != nil {
 				return err
 			}
+			var failed error
 			if _, alarms := r.Alarms(); confirm && len(alarms) > 0 {
 				fmt.Fprintf(c.ErrOrStderr(), "gate: measuring again, for %s\n", strings.Join(alarms, ", "))
-				again, err := measureAgain(c, args[0], len(runs), base)
-				if err != nil {
-					return err
-				}
-				r.Confirm(again)
+				failed = confirmed(r, func() (*gate.Report, error) { return measureAgain(c, args[0], runs, base) })
 			}
-			return out.show(c, r)
+			r.Repeat = repeatOf(c, args)
+			return errors.Join(out.show(c, r), failed)
 		},
 	}
 	c.Flags().StringVar(&baseline, "baseline", "", "the baseline to compare with")
@@ -93,9 +101,27 @@ and says what it changes.`,
 	return c
 }
 
+// confirmed holds a report against a second measurement. Where that fails the report
+// says so and stands; the error is one that the exit code must tell whatever the
+// verdict is.
+func confirmed(r *gate.Report, measure func() (*gate.Report, error)) error {
+	again, err := measure()
+	if err == nil {
+		r.Confirm(again)
+		return nil
+	}
+	r.Unconfirmed(err)
+	var interrupted *scenarios.InterruptedError
+	if errors.Is(err, chaos.ErrUnhealed) || errors.As(err, &interrupted) {
+		return err
+	}
+	return nil
+}
+
 // measureAgain performs the scenario of a run, or of the first one of a series, as
-// often as there were runs, and compares these with the baseline.
-func measureAgain(c *cobra.Command, run string, times int, base *gate.Baseline) (*gate.Report, error) {
+// often as there were runs, on what its nodes ran, and compares these with the
+// baseline.
+func measureAgain(c *cobra.Command, run string, runs []gate.Measured, base *gate.Baseline) (*gate.Report, error) {
 	members, err := report.Members(run)
 	if err != nil {
 		return nil, err
@@ -114,17 +140,17 @@ func measureAgain(c *cobra.Command, run string, times int, base *gate.Baseline) 
 	}
 	defer plan.Close() // only read
 	if plan.External() {
-		return nil, usageError{errors.New("--confirm measures on a cluster of its own, and this run's was external: repeat the run by hand")}
+		return nil, errors.New("the run's cluster is somebody else's: repeat the run by hand")
 	}
-	conductor := scenarios.Conductor{Dir: strings.TrimRight(run, "/") + againSuffix, Image: os.Getenv("MAILBENCH_IMAGE"), Version: version, Progress: c.ErrOrStderr()}
-	if err := conductor.Repeat(c.Context(), plan, times, func(string, *results.Run) error { return nil }); err != nil {
+	conductor := scenarios.Conductor{Dir: filepath.Clean(run) + againSuffix, Image: runs[0].Manifest.Image.Name, Version: version, Progress: c.ErrOrStderr()}
+	if err := conductor.Repeat(c.Context(), plan, len(runs), func(string, *results.Run) error { return nil }); err != nil {
 		return nil, err
 	}
-	runs, err := report.Measured(conductor.Dir)
+	second, err := report.Measured(conductor.Dir)
 	if err != nil {
 		return nil, err
 	}
-	return base.Against(runs)
+	return base.Against(second)
 }
 
 // gateOutput is what is made of a gate's report.
@@ -148,24 +174,22 @@ func (o *gateOutput) check() error {
 	return nil
 }
 
-// show writes the report wherever it is wanted. The error is its verdict, if that is
-// no pass.
+// show writes the report wherever it is wanted. The error holds its verdict, if that
+// is no pass, beside what could not be written.
 func (o *gateOutput) show(c *cobra.Command, r *gate.Report) error {
-	if err := gateFormats[o.format](c.OutOrStdout(), r); err != nil {
-		return err
-	}
-	if err := writeFile(o.summary, os.O_APPEND, "append the summary", func(w io.Writer) error { return report.GateMarkdown(w, r) }); err != nil {
-		return err
-	}
-	if err := writeFile(o.junit, os.O_TRUNC, "write the JUnit file", func(w io.Writer) error { return report.GateJUnit(w, r) }); err != nil {
-		return err
-	}
+	err := errors.Join(
+		gateFormats[o.format](c.OutOrStdout(), r),
+		writeFile(o.summary, os.O_APPEND, "append the summary", func(w io.Writer) error { return report.GateMarkdown(w, r) }),
+		writeFile(o.junit, os.O_TRUNC, "write the JUnit file", func(w io.Writer) error { return report.GateJUnit(w, r) }),
+	)
 	if o.annotate || os.Getenv("GITHUB_ACTIONS") == "true" {
-		if err := report.GateAnnotations(c.OutOrStdout(), r); err != nil {
-			return err
+		w := c.OutOrStdout()
+		if o.format != "text" { // which a program reads
+			w = c.ErrOrStderr()
 		}
+		err = errors.Join(err, report.GateAnnotations(w, r))
 	}
-	return verdictOf(r.ExitVerdict())
+	return errors.Join(verdictOf(r.ExitVerdict()), err)
 }
 
 var gateFormats = map[string]func(io.Writer, *gate.Report) error{

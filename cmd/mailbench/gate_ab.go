@@ -58,6 +58,15 @@ func (e *effects) add(c *cobra.Command) {
 	c.Flags().StringArrayVar((*[]string)(e), "effect", nil, "of latencies: from which change a statistic matters, such as p99=20% or bad_share=0.5%; may be repeated")
 }
 
+// String is the effects as flags of a command line.
+func (e effects) String() string {
+	text := ""
+	for _, effect := range e {
+		text += " --effect " + quote(effect)
+	}
+	return text
+}
+
 // options are those of the comparison.
 func (e effects) options() (compare.Options, error) {
 	o := gate.InterleavedOptions()
@@ -73,8 +82,8 @@ func (e effects) options() (compare.Options, error) {
 func setEffect(all []compare.Statistic, text string) error {
 	name, value, _ := strings.Cut(text, "=")
 	percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
-	if err != nil || !strings.HasSuffix(value, "%") || !(percent > 0 && percent <= 1000) {
-		return fmt.Errorf("--effect %s: must be a statistic and a share above 0%%, such as p99=20%%", text)
+	if err != nil || !strings.HasSuffix(value, "%") || !(percent > 0 && percent < 1000) {
+		return fmt.Errorf("--effect %s: must be a statistic and a share above 0%% and below 1000%%, such as p99=20%%", text)
 	}
 	var known []string
 	for i := range all {
@@ -125,30 +134,27 @@ statistic's effect; what cannot be told is inconclusive (exit code 4).`,
 				return err
 			}
 			defer b.Plan.Close() // only read
-			conductor := scenarios.Conductor{Dir: turn.out, Image: turn.image, Version: version, Progress: c.ErrOrStderr()}
-			measure := func(o compare.Options) (*gate.Report, error) {
+			first := filepath.Clean(turn.out)
+			measure := func(dir string, o compare.Options) (*gate.Report, error) {
+				conductor := scenarios.Conductor{Dir: dir, Image: turn.image, Version: version, Progress: c.ErrOrStderr()}
 				if _, err := conductor.Interleave(c.Context(), a, b, turn.pairs, turn.segment, turn.settle); err != nil {
 					return nil, err
 				}
-				fmt.Fprintf(c.ErrOrStderr(), "gate: recorded in %s; compare again with: mailbench gate %s\n", conductor.Dir, conductor.Dir)
-				return report.Interleaved(conductor.Dir, o)
+				fmt.Fprintf(c.ErrOrStderr(), "gate: recorded in %s; compare again with: mailbench gate %s%s\n", dir, quote(dir), matters)
+				return report.Interleaved(dir, o)
 			}
-			r, err := measure(options)
+			r, err := measure(first, options)
 			if err != nil {
 				return err
 			}
+			var failed error
 			if alarms, _ := r.Alarms(); confirm && len(alarms) > 0 {
 				fmt.Fprintf(c.ErrOrStderr(), "gate: measuring again, for %s\n", strings.Join(alarms, ", "))
-				conductor.Dir += againSuffix
 				options.Statistics = slices.DeleteFunc(options.Statistics, func(s compare.Statistic) bool { return !slices.Contains(alarms, s.String()) })
-				again, err := measure(options)
-				if err != nil {
-					return err
-				}
-				r.Confirm(again)
+				failed = confirmed(r, func() (*gate.Report, error) { return measure(first+againSuffix, options) })
 			}
 			r.Repeat = repeatOf(c, args)
-			return out.show(c, r)
+			return errors.Join(out.show(c, r), failed)
 		},
 	}
 	flags.addLoad(c)
@@ -171,7 +177,10 @@ func addConfirm(c *cobra.Command, confirm *bool) {
 // repeatOf is the command line that measures the same again. Where it was recorded
 // and what was written is not for the next time.
 func repeatOf(c *cobra.Command, args []string) string {
-	words := append(strings.Fields(c.CommandPath()), quoted(args)...)
+	words := strings.Fields(c.CommandPath())
+	for _, a := range args {
+		words = append(words, quote(a))
+	}
 	c.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
 		case "out", "summary", "junit", "format", "annotations":
@@ -182,11 +191,12 @@ func repeatOf(c *cobra.Command, args []string) string {
 			values = list.GetSlice()
 		}
 		for _, v := range values {
-			if f.Value.Type() == "bool" {
+			switch {
+			case f.Value.Type() != "bool":
+				words = append(words, "--"+f.Name, quote(v))
+			case v == "true":
 				words = append(words, "--"+f.Name)
-				continue
 			}
-			words = append(words, "--"+f.Name, quoted([]string{v})[0])
 		}
 	})
 	return strings.Join(words, " ")
@@ -199,7 +209,9 @@ func (f *scenarioFlags) side(c *cobra.Command, scenario, name string, set []stri
 	own := []scenarios.Override{{Path: "workload.duration", Value: length.String(), Flag: fmt.Sprintf("--pairs %d --segment %s", turn.pairs, turn.segment)}}
 	for _, text := range set {
 		if image, ok := strings.CutPrefix(text, "image="); ok {
-			side.Image = image
+			if side.Image = image; image == "" {
+				return side, usageError{fmt.Errorf("--%s %s: image names none", name, text)}
+			}
 			continue
 		}
 		o, err := scenarios.ParseOverride(text)
@@ -216,14 +228,10 @@ func (f *scenarioFlags) side(c *cobra.Command, scenario, name string, set []stri
 	return side, err
 }
 
-// quoted are arguments as a shell takes them.
-func quoted(args []string) []string {
-	var all []string
-	for _, a := range args {
-		if a == "" || strings.ContainsAny(a, " \t\n\"'`$&|;<>()[]{}*?!#~\\") {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		all = append(all, a)
+// quote writes a word as a shell takes it.
+func quote(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\n\"'`$&|;<>()[]{}*?!#~\\") {
+		return word
 	}
-	return all
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -25,7 +25,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if errors.Is(err, syscall.EPIPE) {
+	var verdict verdictError
+	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &verdict) {
 		return 0 // whoever read our output has seen enough
 	}
 	if err != nil && err.Error() != "" {

@@ -7,10 +7,23 @@ import (
 	"github.com/mailbench/mailbench/results/compare"
 )
 
+// Confirmation is what a second measurement said of the regressions of the first.
+type Confirmation struct {
+	FoundAgain []string `json:"found_again"`
+	Cleared    []string `json:"cleared"`          // the second found none: left open, and holds up no pass
+	Unsettled  []string `json:"unsettled"`        // the second could not tell: stays what it was, or inconclusive where it was compared
+	Failed     string   `json:"failed,omitempty"` // why there was no second measurement
+}
+
 // Alarms are the statistics of which a regression was found that another
 // measurement may clear: latencies that were recorded in turn, and what faults
-// cost. Counters are exact and a lost write is lost: neither is measured again.
+// cost. There are none where the verdict stands without them: counters are exact
+// and a lost write is lost.
 func (r *Report) Alarms() (interleaved, faults []string) {
+	exact := func(c compare.CounterChange) bool { return c.Verdict == compare.Regression }
+	if r.LostWrites > 0 || slices.ContainsFunc(r.Counters, exact) {
+		return nil, nil
+	}
 	for _, c := range r.Interleaved {
 		if c.Verdict == compare.Regression && !slices.Contains(interleaved, c.Statistic) {
 			interleaved = append(interleaved, c.Statistic)
@@ -24,26 +37,48 @@ func (r *Report) Alarms() (interleaved, faults []string) {
 	return interleaved, faults
 }
 
-// Confirm holds the alarms of r against a second measurement of the same. What was
-// compared there and is no regression is cleared: it is left open, holds up no
-// pass, and is named in Cleared. All else stays as it is, and what only the second
-// one found, but for a lost write, is none of its business. Two false alarms in a
-// row are as likely as the level of one squared.
+// Confirm holds the alarms of r against a second measurement of the same. One that
+// the second rules out is cleared. One that it cannot tell of is inconclusive; and
+// where it did not compare it, or is itself not to be relied upon, the first one
+// stands. What only the second one found, but for a lost write, is none of its
+// business. Of sides that were recorded in turn a false alarm is found twice as
+// rarely as its level squared; against a baseline only the runs are measured again,
+// and a baseline that was lucky stays so.
 func (r *Report) Confirm(again *Report) {
-	r.Confirmed = true
-	for i := range r.Interleaved {
-		c := &r.Interleaved[i]
-		k := slices.IndexFunc(again.Interleaved, func(o compare.Comparison) bool { return o.Series == c.Series && o.Statistic == c.Statistic })
-		if k >= 0 && again.Interleaved[k].P != nil {
-			r.settle(&c.Finding, c.Series+" "+c.Statistic, again.Interleaved[k].Verdict)
+	c := &Confirmation{FoundAgain: []string{}, Cleared: []string{}, Unsettled: []string{}}
+	r.Confirmation = c
+	settle := func(f *compare.Finding, what string, second compare.Verdict, compared bool) {
+		switch {
+		case f.Verdict != compare.Regression:
+		case !compared || len(again.Reasons) > 0 && second != compare.Regression:
+			c.Unsettled = append(c.Unsettled, what)
+		case second == compare.Regression:
+			c.FoundAgain = append(c.FoundAgain, what)
+		case second == compare.Inconclusive:
+			c.Unsettled = append(c.Unsettled, what)
+			f.Verdict, f.Why = compare.Inconclusive, "found once; the second measurement cannot tell"
+		default:
+			c.Cleared = append(c.Cleared, what)
+			f.Verdict, f.Optional, f.Why = compare.Inconclusive, true, fmt.Sprintf("cleared: found once, and ruled out by the second measurement (%s)", second)
 		}
+	}
+	for i := range r.Interleaved {
+		f := &r.Interleaved[i]
+		k := slices.IndexFunc(again.Interleaved, func(o compare.Comparison) bool { return o.Series == f.Series && o.Statistic == f.Statistic })
+		second, compared := compare.Inconclusive, k >= 0 && again.Interleaved[k].P != nil
+		if compared {
+			second = again.Interleaved[k].Verdict
+		}
+		settle(&f.Finding, f.Series+" "+f.Statistic, second, compared)
 	}
 	for i := range r.Faults {
 		f := &r.Faults[i]
 		k := slices.IndexFunc(again.Faults, func(o compare.FaultComparison) bool { return o.Kind == f.Kind && o.Measure == f.Measure })
-		if k >= 0 && again.Faults[k].P != nil {
-			r.settle(&f.Finding, f.Kind+" "+f.Measure, again.Faults[k].Verdict)
+		second, compared := compare.Inconclusive, k >= 0 && again.Faults[k].P != nil
+		if compared {
+			second = again.Faults[k].Verdict
 		}
+		settle(&f.Finding, f.Kind+" "+f.Measure, second, compared)
 	}
 	if again.LostWrites > 0 {
 		r.LostWrites += again.LostWrites
@@ -52,13 +87,8 @@ func (r *Report) Confirm(again *Report) {
 	r.Verdict = r.verdict()
 }
 
-func (r *Report) settle(f *compare.Finding, what string, again compare.Verdict) {
-	switch {
-	case f.Verdict != compare.Regression:
-	case again == compare.Regression:
-		f.Why = "found twice, in measurements apart"
-	default:
-		f.Verdict, f.Optional, f.Why = compare.Inconclusive, true, fmt.Sprintf("cleared: found once, and not again (%s)", again)
-		r.Cleared = append(r.Cleared, what)
-	}
+// Unconfirmed says that there was no second measurement, and why. The first one
+// stands.
+func (r *Report) Unconfirmed(why error) {
+	r.Confirmation = &Confirmation{FoundAgain: []string{}, Cleared: []string{}, Unsettled: []string{}, Failed: why.Error()}
 }

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,11 @@ func TestConfirm(t *testing.T) {
 			Report{Interleaved: []compare.Comparison{latency(compare.Inconclusive, nil)}}, compare.Regression, nil},
 		{"one that is not there again stays", Report{Interleaved: []compare.Comparison{latency(compare.Regression, p)}}, Report{}, compare.Regression, nil},
 		{"nothing but what was cleared is no pass", Report{Interleaved: []compare.Comparison{latency(compare.Regression, p)}},
-			Report{Interleaved: []compare.Comparison{latency(compare.Inconclusive, p)}}, compare.Inconclusive, []string{"routing p99"}},
+			Report{Interleaved: []compare.Comparison{latency(compare.NoDifference, p)}}, compare.Inconclusive, []string{"routing p99"}},
+		{"one that the second cannot tell of holds up a pass", Report{Interleaved: []compare.Comparison{latency(compare.Regression, p), {Finding: compare.Finding{Verdict: compare.NoDifference}, Series: "greylist", Statistic: "p50"}}},
+			Report{Interleaved: []compare.Comparison{latency(compare.Inconclusive, p)}}, compare.Inconclusive, nil},
+		{"a second measurement that is not to be relied upon clears nothing", Report{Interleaved: []compare.Comparison{latency(compare.Regression, p)}},
+			Report{Reasons: []string{"the generator was late"}, Interleaved: []compare.Comparison{latency(compare.NoDifference, p)}}, compare.Regression, nil},
 		{"a fault's cost", Report{Faults: []compare.FaultComparison{fault(compare.Regression)}, Counters: []compare.CounterChange{{Finding: compare.Finding{Verdict: compare.NoDifference}}}},
 			Report{Faults: []compare.FaultComparison{fault(compare.NoDifference)}}, compare.NoDifference, []string{"kill data2 outage_us"}},
 		{"what is new is none of its business", Report{Interleaved: []compare.Comparison{latency(compare.NoDifference, p)}},
@@ -50,8 +55,8 @@ func TestConfirm(t *testing.T) {
 		t.Run(row.sentence, func(t *testing.T) {
 			r := row.first
 			r.Confirm(&row.again)
-			if r.Verdict != row.verdict || !reflect.DeepEqual(r.Cleared, row.cleared) || !r.Confirmed {
-				t.Errorf("the verdict is %s, cleared %q; want %s, %q", r.Verdict, r.Cleared, row.verdict, row.cleared)
+			if c := r.Confirmation; r.Verdict != row.verdict || !slices.Equal(c.Cleared, row.cleared) {
+				t.Errorf("the verdict is %s, %+v; want %s, cleared %q", r.Verdict, c, row.verdict, row.cleared)
 			}
 		})
 	}
@@ -62,11 +67,17 @@ func TestAlarmsAreWhatCanBeMeasuredAgain(t *testing.T) {
 	r := Report{
 		Interleaved: []compare.Comparison{{Finding: worse, Series: "routing", Statistic: "p99"}, {Finding: worse, Series: "greylist", Statistic: "p99"}, {Series: "greylist", Statistic: "p50"}},
 		Faults:      []compare.FaultComparison{{Finding: worse, Kind: "kill data2", Measure: "outage_us"}, {Kind: "kill sql1", Measure: "outage_us"}},
-		Counters:    []compare.CounterChange{{Finding: worse}},
 	}
 	interleaved, faults := r.Alarms()
 	if !reflect.DeepEqual(interleaved, []string{"p99"}) || !reflect.DeepEqual(faults, []string{"kill data2 outage_us"}) {
 		t.Errorf("got %q and %q", interleaved, faults)
+	}
+	for what, stands := range map[string]Report{
+		"a lost write": {LostWrites: 1, Interleaved: r.Interleaved}, "a counter": {Counters: []compare.CounterChange{{Finding: worse}}, Faults: r.Faults},
+	} {
+		if interleaved, faults := stands.Alarms(); len(interleaved)+len(faults) > 0 {
+			t.Errorf("beside %s %q and %q are measured again, which changes nothing", what, interleaved, faults)
+		}
 	}
 }
 

@@ -29,17 +29,17 @@ type Report struct {
 	// Interleaved compares the latencies of a base and a candidate that were recorded
 	// in turn: path by path, statistic by statistic. Empty against a baseline.
 	Interleaved []compare.Comparison `json:"interleaved"`
-	LostWrites  int64                `json:"lost_writes"`      // of the candidate: acknowledged and gone, or contradicted by an answer
-	Confirmed   bool                 `json:"confirmed"`        // regressions were measured a second time
-	Cleared     []string             `json:"cleared"`          // of these, those that the second time did not find
-	Notes       []string             `json:"notes"`            // what was compared, what was left out, and why
-	Repeat      string               `json:"repeat,omitempty"` // the command that makes the comparison again
+	LostWrites  int64                `json:"lost_writes"` // of the candidate: acknowledged and gone, or contradicted by an answer
+	// Confirmation is null if nothing was measured a second time.
+	Confirmation *Confirmation `json:"confirmation"`
+	Notes        []string      `json:"notes"`            // what was compared, what was left out, and why
+	Repeat       string        `json:"repeat,omitempty"` // the command that makes the comparison again
 }
 
 func newReport(scenario string) *Report {
 	return &Report{
 		Schema: ReportSchema, Scenario: scenario, Base: []string{}, Runs: []string{}, Reasons: []string{}, Notes: []string{},
-		Counters: []compare.CounterChange{}, Faults: []compare.FaultComparison{}, Latency: []LatencyChange{}, Interleaved: []compare.Comparison{}, Cleared: []string{},
+		Counters: []compare.CounterChange{}, Faults: []compare.FaultComparison{}, Latency: []LatencyChange{}, Interleaved: []compare.Comparison{},
 	}
 }
 

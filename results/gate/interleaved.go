@@ -175,8 +175,9 @@ func IsInterleaved(dir string) bool {
 
 // InterleavedOptions are those by which sides that were recorded in turn are
 // compared. The effects of latencies are larger than compare's: 20 pairs of 20
-// seconds of two equal clusters on 2 cores left a p50 open by 7 %, a p95 by 10 % and
-// a p99 by 21 %. docs/gate.md has the measurement, and how to choose others.
+// seconds of two equal clusters on 2 processors left a p50 open by 7 %, a p95 by 10 %
+// and a p99 by 21 %, and by 8 %, 17 % and 35 % while a compiler ran beside them.
+// docs/gate.md has the measurement, and how to choose others.
 func InterleavedOptions() compare.Options {
 	o := compare.DefaultOptions(0)
 	for i := range o.Statistics {
@@ -188,7 +189,7 @@ func InterleavedOptions() compare.Options {
 	return o
 }
 
-var interleavedEffects = map[string]float64{"p50": 0.10, "p90": 0.15, "p95": 0.20, "p99": 0.30, "p99.9": 0.50}
+var interleavedEffects = map[string]float64{"p50": 0.10, "p90": 0.20, "p95": 0.25, "p99": 0.50, "p99.9": 1}
 
 // ReadInterleaved reads interleaved.json in dir. The error is an *UnfitError that
 // names the file.

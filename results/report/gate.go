@@ -320,12 +320,8 @@ func gateSections(r *gate.Report) []section {
 	if len(r.Reasons) > 0 {
 		all = append(all, section{title: "Why it cannot pass", notes: r.Reasons})
 	}
-	if r.Confirmed {
-		text := "What got worse was measured a second time, and found again."
-		if len(r.Cleared) > 0 {
-			text = "Measured a second time and not found again, hence no regression: " + strings.Join(r.Cleared, ", ") + "."
-		}
-		all = append(all, section{title: "Confirmed", notes: []string{text}})
+	if r.Confirmation != nil {
+		all = append(all, section{title: "Measured a second time", notes: confirmation(r.Confirmation)})
 	}
 	add("Worse", changed(r, compare.DataLoss, compare.Regression))
 	add("Better", changed(r, compare.Improvement))
@@ -341,6 +337,24 @@ func gateSections(r *gate.Report) []section {
 		all = append(all, section{title: "Repeat it", command: r.Repeat})
 	}
 	return all
+}
+
+// confirmation says what became of the alarms.
+func confirmation(c *gate.Confirmation) (notes []string) {
+	if c.Failed != "" {
+		return []string{"That failed, and what was found stands: " + c.Failed}
+	}
+	for _, l := range []struct {
+		says string
+		of   []string
+	}{
+		{"Found again", c.FoundAgain}, {"Ruled out, hence no regression", c.Cleared}, {"Could not be told the second time", c.Unsettled},
+	} {
+		if len(l.of) > 0 {
+			notes = append(notes, l.says+": "+strings.Join(l.of, ", ")+".")
+		}
+	}
+	return notes
 }
 
 func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
@@ -365,19 +379,24 @@ func GateMarkdown(w io.Writer, r *gate.Report) error {
 // "Usage limits": 10 of each type).
 const maxAnnotations = 10
 
-// GateAnnotations writes workflow commands of GitHub Actions, the worst first.
+// GateAnnotations writes workflow commands of GitHub Actions, the strongest evidence
+// first: lost writes, counters, faults, latencies.
 func GateAnnotations(w io.Writer, r *gate.Report) error {
 	var b bytes.Buffer
-	rows := condensed(changed(r, compare.Regression))
+	var lines []string
+	rows := condensed(changed(r, compare.DataLoss, compare.Regression))
+	if r.ExitVerdict() != results.Pass && (len(rows) == 0 || r.Verdict == compare.DataLoss) {
+		lines = append(lines, GateHeadline(r))
+	}
 	for i, g := range rows {
-		if i == maxAnnotations-1 && len(rows) > maxAnnotations {
-			fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(fmt.Sprintf("%d more measures are worse", len(rows)-i)))
+		if len(lines) == maxAnnotations-1 && len(rows)-i > 1 {
+			lines = append(lines, fmt.Sprintf("%d more measures are worse", len(rows)-i))
 			break
 		}
-		fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(g.String()))
+		lines = append(lines, g.String())
 	}
-	if len(rows) == 0 && r.ExitVerdict() != results.Pass {
-		fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(GateHeadline(r)))
+	for _, line := range lines {
+		fmt.Fprintf(&b, "::error title=mailbench gate::%s\n", escapeCommand(line))
 	}
 	if r.Repeat != "" && r.ExitVerdict() != results.Pass {
 		fmt.Fprintf(&b, "::notice title=mailbench gate::%s\n", escapeCommand("Repeat it: "+r.Repeat))
@@ -414,7 +433,11 @@ func GateJUnit(w io.Writer, r *gate.Report) error {
 			case compare.DataLoss, compare.Regression:
 				c.Failure = &junitMessage{Message: g.String(), Type: string(v)}
 			case compare.Inconclusive:
-				c.Skipped = &junitMessage{Message: g.finding.Why}
+				if m := (&junitMessage{Message: g.finding.Why}); g.finding.Optional {
+					c.Skipped = m
+				} else { // it holds up the pass
+					c.Error = m
+				}
 			}
 			s.Cases = append(s.Cases, c)
 		}

@@ -155,3 +155,44 @@ func TestChanges(t *testing.T) {
 		t.Error("no change is shown as one")
 	}
 }
+
+// TestGateAnnotationsTellOfLostWritesFirst, and are ten at most with all else.
+func TestGateAnnotationsTellOfLostWritesFirst(t *testing.T) {
+	r := &gate.Report{Scenario: "smoke", Verdict: compare.DataLoss, LostWrites: 2, Reasons: []string{"2 acknowledged writes are gone"}}
+	for i := range 30 {
+		r.Counters = append(r.Counters, compare.CounterChange{
+			Finding: compare.Finding{Verdict: compare.Regression}, Decision: fmt.Sprintf("greylist/%d", i), Counter: "ndb_round_trips", Base: 1, Candidate: 2,
+		})
+	}
+	var b bytes.Buffer
+	if err := GateAnnotations(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) != maxAnnotations || !strings.Contains(lines[0], GateHeadline(r)) || !strings.Contains(lines[9], "22 more measures are worse") {
+		t.Errorf("%d lines:\n%s", len(lines), &b)
+	}
+}
+
+// TestGateTellsWhatTheSecondMeasurementSaid names what stands, what does not, and
+// what is not known.
+func TestGateTellsWhatTheSecondMeasurementSaid(t *testing.T) {
+	for _, row := range []struct {
+		says string
+		c    gate.Confirmation
+	}{
+		{"Found again: routing p50.", gate.Confirmation{FoundAgain: []string{"routing p50"}, Cleared: []string{"greylist p99"}}},
+		{"Ruled out, hence no regression: greylist p99.", gate.Confirmation{FoundAgain: []string{"routing p50"}, Cleared: []string{"greylist p99"}}},
+		{"Could not be told the second time: routing p99.", gate.Confirmation{Unsettled: []string{"routing p99"}}},
+		{"That failed, and what was found stands: no space", gate.Confirmation{Failed: "no space"}},
+	} {
+		var b bytes.Buffer
+		r := &gate.Report{Scenario: "smoke", Verdict: compare.Regression, Confirmation: &row.c}
+		if err := GateText(&b, r, 80); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), "Measured a second time") || !strings.Contains(b.String(), row.says) {
+			t.Errorf("want %q in:\n%s", row.says, &b)
+		}
+	}
+}
