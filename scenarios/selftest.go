@@ -169,8 +169,13 @@ func loseWrite(ctx context.Context, target system) error {
 	}
 	defer db.Close()
 	// Triplets are keys that begin with 255, as greylist.Key has it; the others are
-	// clients. Nothing of the population is as new as what the load wrote.
-	done, err := db.ExecContext(ctx, "DELETE FROM greylist WHERE ASCII(k) = 255 ORDER BY last_seen DESC, k LIMIT 1")
+	// clients. Nothing of the population is as new as what the load wrote. A DELETE
+	// that sorts would lock every row.
+	var k []byte
+	if err := db.QueryRowContext(ctx, "SELECT k FROM greylist WHERE ASCII(k) = 255 ORDER BY last_seen DESC, k LIMIT 1").Scan(&k); err != nil {
+		return fmt.Errorf("lose a write: find one: %w", err)
+	}
+	done, err := db.ExecContext(ctx, "DELETE FROM greylist WHERE k = ?", k)
 	if err != nil {
 		return fmt.Errorf("lose a write: %w", err)
 	}
