@@ -175,9 +175,9 @@ func IsInterleaved(dir string) bool {
 
 // InterleavedOptions are those by which sides that were recorded in turn are
 // compared. The effects of latencies are larger than compare's: 20 pairs of 20
-// seconds of two equal clusters on 2 processors left a p50 open by 7 %, a p95 by 10 %
-// and a p99 by 21 %, and by 8 %, 17 % and 35 % while a compiler ran beside them.
-// docs/gate.md has the measurement, and how to choose others.
+// seconds of two equal clusters on 2 processors left a p50 open by 6 to 7 %, a p95 by
+// 7 to 10 % and a p99 by 17 to 21 %. docs/gate.md has a measurement, and how to choose
+// others.
 func InterleavedOptions() compare.Options {
 	o := compare.DefaultOptions(0)
 	for i := range o.Statistics {

@@ -79,7 +79,7 @@ func percentChange(d *results.Decimal) string {
 	}
 	switch {
 	case n >= 1_000_000_000: // nobody needs to know how much more
-		return sign + ">99,999 %"
+		return ">" + sign + "99,999 %"
 	case n >= 1_000_000:
 		return sign + count((int64(n)+5000)/10_000) + " %"
 	}

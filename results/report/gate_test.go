@@ -146,6 +146,7 @@ func TestChanges(t *testing.T) {
 	}{
 		{0, "0.0 %", "0.00 pp"}, {49, "0.0 %", "0.00 pp"}, {-499, "0.0 %", "-0.05 pp"}, {500, "+0.1 %", "+0.05 pp"}, {-12_345, "-1.2 %", "-1.23 pp"},
 		{999_400, "+99.9 %", "+99.94 pp"}, {1_004_999, "+100 %", "+100.50 pp"}, {-1_000_000, "-100 %", "-100.00 pp"}, {12_345_678, "+1,235 %", "+1234.57 pp"},
+		{999_994_999, "+99,999 %", "+99999.50 pp"}, {1_000_000_000, ">+99,999 %", "+100000.00 pp"},
 	} {
 		if percent, points := percentChange(&row.change), pointsChange(&row.change); percent != row.percent || points != row.points {
 			t.Errorf("%v: %s and %s, want %s and %s", row.change, percent, points, row.percent, row.points)
