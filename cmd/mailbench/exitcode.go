@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"syscall"
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference/cluster"
@@ -34,6 +35,13 @@ type usageError struct{ error }
 type verdictError struct{ verdict results.Verdict }
 
 func (verdictError) Error() string { return "" }
+
+// readerGone says that an error is but the end of whoever read our output. Beside a
+// verdict it is not: that is not for the reader alone.
+func readerGone(err error) bool {
+	var verdict verdictError
+	return errors.Is(err, syscall.EPIPE) && !errors.As(err, &verdict)
+}
 
 // exitCode maps an error to the process's exit code. What is gravest for the
 // next step comes first: something that is left behind must be healed.

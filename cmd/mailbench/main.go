@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,8 +24,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	var verdict verdictError
-	if errors.Is(err, syscall.EPIPE) && !errors.As(err, &verdict) {
+	if readerGone(err) {
 		return 0 // whoever read our output has seen enough
 	}
 	if err != nil && err.Error() != "" {
