@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,8 +45,8 @@ func (c Conductor) Interleave(ctx context.Context, base, candidate Side, pairs i
 		return nil, err
 	}
 	recorded := &gate.Interleaved{
-		Schema: gate.InterleavedSchema, Scenario: base.Plan.Scenario.Name, Seed: base.Plan.Scenario.Seed, SettleUS: settle.Microseconds(),
-		Base: gate.Side{Dir: "base", Set: notNil(base.Set)}, Candidate: gate.Side{Dir: "candidate", Set: notNil(candidate.Set)}, Pairs: []gate.Pair{},
+		Scenario: base.Plan.Scenario.Name, Seed: base.Plan.Scenario.Seed, SettleUS: settle.Microseconds(),
+		Base: gate.Side{Dir: "base", Set: base.Set}, Candidate: gate.Side{Dir: "candidate", Set: candidate.Set},
 	}
 	series := results.Series{Kind: results.InTurn, Scenario: recorded.Scenario, Members: []results.Member{
 		{Dir: recorded.Base.Dir, Side: "base", Set: settings(base.Set)}, {Dir: recorded.Candidate.Dir, Side: "candidate", Set: settings(candidate.Set)},
@@ -140,23 +141,25 @@ func checkSides(base, candidate *Plan, length time.Duration) error {
 	return nil
 }
 
-// findImages settles what each side's nodes run, one after the other: an image that
-// both need is built once.
+// findImages settles what each side's nodes run, one after the other. An image that
+// both need is looked for, and built, once.
 func (c *Conductor) findImages(ctx context.Context, all ...*Side) error {
 	docker, err := engine.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer docker.Close()
+	known := map[string]string{} // names of images, by how they were asked for
 	for _, s := range all {
-		if s.Image == "" {
-			s.Image = c.Image
+		asked := cmp.Or(s.Image, c.Image)
+		if known[asked] == "" {
+			found, err := FindImage(ctx, docker, asked, c.Progress, c.Style == Live)
+			if err != nil {
+				return err
+			}
+			known[asked] = found.Name
 		}
-		found, err := FindImage(ctx, docker, s.Image, c.Progress, c.Style == Live)
-		if err != nil {
-			return err
-		}
-		s.Image = found.Name
+		s.Image = known[asked]
 	}
 	return nil
 }
@@ -169,13 +172,6 @@ func settings(set []string) map[string]string {
 		all[path] = value
 	}
 	return all
-}
-
-func notNil(s []string) []string {
-	if s == nil {
-		return []string{}
-	}
-	return s
 }
 
 // turns has two replays go in turn. A place is one segment of one of them, counted

@@ -68,6 +68,20 @@ func NewPlan(ctx context.Context, s *Scenario) (*Plan, error) {
 	return p, nil
 }
 
+// LoadPlan works out a built-in scenario, or one of a file, with some values set.
+// Close ends the plan.
+func LoadPlan(ctx context.Context, name string, overrides ...Override) (*Plan, error) {
+	file, err := Load(name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := file.Scenario(overrides...)
+	if err != nil {
+		return nil, err
+	}
+	return NewPlan(ctx, s)
+}
+
 // Close closes the trace file.
 func (p *Plan) Close() error {
 	if p.closeFile == nil {

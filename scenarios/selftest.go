@@ -76,7 +76,7 @@ func (c Conductor) SelfTest(ctx context.Context, rounds, pairs int, length, sett
 	return nil
 }
 
-func (c Conductor) selfTest(ctx context.Context, t selfTest, round, pairs int, length, settle time.Duration, judge func(SelfTested) error) (err error) {
+func (c Conductor) selfTest(ctx context.Context, t selfTest, round, pairs int, length, settle time.Duration, judge func(SelfTested) error) error {
 	if !t.latency {
 		pairs = 1
 	}
@@ -112,10 +112,6 @@ func (c Conductor) selfTest(ctx context.Context, t selfTest, round, pairs int, l
 }
 
 func selfTestPlan(ctx context.Context, set []string) (*Plan, error) {
-	file, err := Load(selfTested)
-	if err != nil {
-		return nil, err
-	}
 	var overrides []Override
 	for _, text := range set {
 		o, err := ParseOverride(text)
@@ -124,11 +120,7 @@ func selfTestPlan(ctx context.Context, set []string) (*Plan, error) {
 		}
 		overrides = append(overrides, o)
 	}
-	s, err := file.Scenario(overrides...)
-	if err != nil {
-		return nil, err
-	}
-	return NewPlan(ctx, s)
+	return LoadPlan(ctx, selfTested, overrides...)
 }
 
 // oneMoreSelect is greylist_check with a statement that reads a row more.

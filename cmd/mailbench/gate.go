@@ -21,11 +21,11 @@ import (
 const baselines = "results/baselines"
 
 func newGate() *cobra.Command {
-	var baseline, update string
 	var (
-		out     gateOutput
-		matters effects
-		confirm bool
+		baseline, update string
+		out              gateOutput
+		matters          effects
+		confirm          bool
 	)
 	c := &cobra.Command{
 		Use:   "gate RUN",
@@ -126,15 +126,7 @@ func measureAgain(c *cobra.Command, run string, runs []gate.Measured, base *gate
 	if err != nil {
 		return nil, err
 	}
-	file, err := scenarios.Load(filepath.Join(members[0].Dir, results.ScenarioFile))
-	if err != nil {
-		return nil, err
-	}
-	s, err := file.Scenario()
-	if err != nil {
-		return nil, err
-	}
-	plan, err := scenarios.NewPlan(c.Context(), s)
+	plan, err := scenarios.LoadPlan(c.Context(), filepath.Join(members[0].Dir, results.ScenarioFile))
 	if err != nil {
 		return nil, err
 	}

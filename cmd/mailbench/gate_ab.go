@@ -24,9 +24,9 @@ type turnFlags struct {
 	out, image      string
 }
 
-func (f *turnFlags) add(c *cobra.Command, pairs int, segment time.Duration) {
-	c.Flags().IntVar(&f.pairs, "pairs", pairs, "pairs of segments, one of each side, in the order A B, B A")
-	c.Flags().DurationVar(&f.segment, "segment", segment, "length of a segment in wall time")
+func (f *turnFlags) add(c *cobra.Command) {
+	c.Flags().IntVar(&f.pairs, "pairs", 20, "pairs of segments, one of each side, in the order A B, B A")
+	c.Flags().DurationVar(&f.segment, "segment", 20*time.Second, "length of a segment in wall time")
 	c.Flags().DurationVar(&f.settle, "settle", 2*time.Second, "beginning of each segment that is not compared")
 	c.Flags().StringVar(&f.out, "out", "", "directory of the runs (default results/runs/gate-TIME)")
 	c.Flags().StringVar(&f.image, "image", "", "image that every node runs (default: found or built)")
@@ -160,7 +160,7 @@ statistic's effect; what cannot be told is inconclusive (exit code 4).`,
 	flags.addLoad(c)
 	c.Flags().StringArrayVar(&base, "base", nil, "change a field of the base's scenario, path=value, or image=NAME; may be repeated")
 	c.Flags().StringArrayVar(&candidate, "candidate", nil, "the same of the candidate's")
-	turn.add(c, 20, 20*time.Second)
+	turn.add(c)
 	matters.add(c)
 	addConfirm(c, &confirm)
 	out.add(c)

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/compare"
@@ -61,7 +60,7 @@ fail or failed what it must pass, 4 if it could not tell.`,
 			return verdictOf(found.verdict())
 		},
 	}
-	turn.add(c, 20, 20*time.Second)
+	turn.add(c)
 	c.Flags().IntVar(&rounds, "rounds", 1, "how many times, each with another seed")
 	matters.add(c)
 	return c

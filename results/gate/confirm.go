@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/compare"
 )
 
@@ -47,10 +48,10 @@ func (r *Report) Alarms() (interleaved, faults []string) {
 func (r *Report) Confirm(again *Report) {
 	c := &Confirmation{FoundAgain: []string{}, Cleared: []string{}, Unsettled: []string{}}
 	r.Confirmation = c
-	settle := func(f *compare.Finding, what string, second compare.Verdict, compared bool) {
+	settle := func(f *compare.Finding, what string, second compare.Verdict, p *results.Decimal) {
 		switch {
 		case f.Verdict != compare.Regression:
-		case !compared || len(again.Reasons) > 0 && second != compare.Regression:
+		case p == nil || len(again.Reasons) > 0 && second != compare.Regression:
 			c.Unsettled = append(c.Unsettled, what)
 		case second == compare.Regression:
 			c.FoundAgain = append(c.FoundAgain, what)
@@ -65,20 +66,20 @@ func (r *Report) Confirm(again *Report) {
 	for i := range r.Interleaved {
 		f := &r.Interleaved[i]
 		k := slices.IndexFunc(again.Interleaved, func(o compare.Comparison) bool { return o.Series == f.Series && o.Statistic == f.Statistic })
-		second, compared := compare.Inconclusive, k >= 0 && again.Interleaved[k].P != nil
-		if compared {
-			second = again.Interleaved[k].Verdict
+		var second compare.Comparison // none
+		if k >= 0 {
+			second = again.Interleaved[k]
 		}
-		settle(&f.Finding, f.Series+" "+f.Statistic, second, compared)
+		settle(&f.Finding, f.Series+" "+f.Statistic, second.Verdict, second.P)
 	}
 	for i := range r.Faults {
 		f := &r.Faults[i]
 		k := slices.IndexFunc(again.Faults, func(o compare.FaultComparison) bool { return o.Kind == f.Kind && o.Measure == f.Measure })
-		second, compared := compare.Inconclusive, k >= 0 && again.Faults[k].P != nil
-		if compared {
-			second = again.Faults[k].Verdict
+		var second compare.FaultComparison // none
+		if k >= 0 {
+			second = again.Faults[k]
 		}
-		settle(&f.Finding, f.Kind+" "+f.Measure, second, compared)
+		settle(&f.Finding, f.Kind+" "+f.Measure, second.Verdict, second.P)
 	}
 	if again.LostWrites > 0 {
 		r.LostWrites += again.LostWrites
