@@ -101,6 +101,22 @@ type (
 		StopHog(ctx context.Context, node topology.ID) error
 	}
 
+	// Replicator is a target whose nodes learn of each other's writes after these
+	// were acknowledged.
+	Replicator interface {
+		// AwaitReplicated waits until a node has all that was acknowledged, anywhere,
+		// before the call.
+		AwaitReplicated(ctx context.Context, node topology.ID) error
+	}
+
+	// Checkpointer is a target whose commits become part of global checkpoints, to
+	// which a restart of the whole of it goes back.
+	Checkpointer interface {
+		// Checkpoint makes a commit over a pool of OpenAdmin's, and returns the number
+		// of the global checkpoint that it is part of.
+		Checkpoint(ctx context.Context, db *sql.DB) (int64, error)
+	}
+
 	// Admin opens an administrator's connections to a SQL node. The caller
 	// closes the pool.
 	Admin interface {
@@ -120,6 +136,11 @@ type (
 		Dump(ctx context.Context, node topology.ID, args ...int) error
 	}
 
+	// Gauge tells how full the data nodes are that run.
+	Gauge interface {
+		Fill(ctx context.Context) (map[topology.ID]Fill, error)
+	}
+
 	// Forgetter is a target that remembers what it was told of nodes. Who acts on
 	// a node by other means than the target's has it forget before.
 	Forgetter interface {
@@ -133,6 +154,12 @@ type (
 		CheckNode(capability string, node topology.ID) error
 	}
 )
+
+// Fill is how full a data node is, in bytes.
+type Fill struct {
+	DataMemory, DataMemoryTotal int64
+	Redo, RedoTotal             int64 // what no local checkpoint covers yet, and the log's size
+}
 
 // Cut says which packets of a host are dropped.
 type Cut struct {

@@ -10,14 +10,13 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -29,7 +28,6 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/client"
 	tclog "github.com/testcontainers/testcontainers-go/log"
-	"golang.org/x/sync/errgroup"
 )
 
 // Account is what the harness logs in with, on every SQL node.
@@ -51,13 +49,8 @@ type Spec struct {
 // Cluster is a reference.Target: an NDB cluster in containers.
 type Cluster struct {
 	*ndb.View
-	docker *client.Client
-	spec   Spec
-	subnet netip.Prefix
-
-	mu         sync.Mutex
-	containers map[topology.ID]string // container of each node
-	hosts      map[string]string      // container of each host, by the host's name
+	*Containers
+	spec Spec
 }
 
 var _ reference.Target = (*Cluster)(nil)
@@ -78,23 +71,31 @@ func New(docker *client.Client, spec Spec) *Cluster {
 	if spec.Announce == nil {
 		spec.Announce = func(string) {}
 	}
-	c := &Cluster{docker: docker, spec: spec, containers: map[topology.ID]string{}, hosts: map[string]string{}}
+	c := &Cluster{spec: spec}
 	c.View = ndb.New(spec.Topology, c.Address, spec.Account, schema.Options{Database: spec.Account.Database, Engine: spec.Engine, Files: spec.Schema})
+	c.Containers = NewContainers(docker, Place{
+		RunID: spec.RunID, Topology: spec.Topology, Image: spec.Image, Journal: spec.Journal, Keep: spec.Keep, Announce: spec.Announce,
+	}, c.process, c.Forget)
 	return c
 }
 
-// RunID returns the id that every container, network and volume of the cluster
-// carries in its label.
-func (c *Cluster) RunID() string { return c.spec.RunID }
+// process is what an NDB node runs.
+func (c *Cluster) process(n topology.Node) Process {
+	management := c.spec.Topology.ByRole(topology.Management)[0]
+	p := Process{Command: command(n, c.hostAddress(management.Host), c.spec.Topology.SQLServer), Directory: dataDirectory}
+	switch n.Role {
+	case topology.Management:
+		p.Files = map[string]string{configPath: configINI(c.spec.Topology, c.hostAddress)}
+	case topology.SQL:
+		p.Directory, p.Files = sqlDirectory, serverFiles(accountsSQL(c.spec.Account))
+	}
+	return p
+}
 
 // Address returns the address and port at which a node serves.
 func (c *Cluster) Address(n topology.Node) string {
 	port := map[topology.Role]uint16{topology.Management: managementPort, topology.Data: dataPort, topology.SQL: sqlPort}[n.Role]
 	return netip.AddrPortFrom(c.hostAddress(n.Host), port).String()
-}
-
-func (c *Cluster) hostAddress(host string) netip.Addr {
-	return hostAddress(c.subnet, slices.Index(c.spec.Topology.Hosts(), host))
 }
 
 // ErrTaken says that the engine already holds something of that run id, which
@@ -107,44 +108,23 @@ var ErrTaken = errors.New("the engine already holds a cluster of this name")
 // node. When it fails it leaves what it has made, for Stop; after ErrTaken it
 // has made nothing, and Stop would remove what is another's.
 func (c *Cluster) Start(ctx context.Context) error {
-	quietTestcontainers()
 	began := time.Now()
-	if err := c.checkNotTaken(ctx); err != nil {
+	description, err := json.Marshal(c.spec)
+	if err != nil {
+		return fmt.Errorf("describe the cluster: %w", err)
+	}
+	if err := c.Launch(ctx, string(description)); err != nil {
 		return err
 	}
-	if err := c.createNetwork(ctx); err != nil {
+	if err := c.AwaitReady(ctx, c.awaitReady); err != nil {
 		return err
-	}
-	c.spec.Announce(fmt.Sprintf("cluster: network %s", c.subnet))
-	if err := c.startHosts(ctx); err != nil {
-		return err
-	}
-	if err := c.checkReachable(ctx); err != nil {
-		return err
-	}
-	var group errgroup.Group
-	for _, n := range c.spec.Topology.Nodes {
-		group.Go(func() error { return c.startNew(ctx, n) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	c.spec.Announce(fmt.Sprintf("cluster: %d nodes on %d hosts are starting", len(c.spec.Topology.Nodes), len(c.hosts)))
-	ready, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	go c.failWithNodes(ready, fail)
-	if err := c.awaitReady(ready); err != nil {
-		if cause := context.Cause(ready); cause != nil && ctx.Err() == nil {
-			err = cause
-		}
-		return fmt.Errorf("the cluster did not get ready: %w%s", err, c.logTails(context.WithoutCancel(ctx)))
 	}
 	c.spec.Announce(fmt.Sprintf("cluster: ready after %.1f s", time.Since(began).Seconds()))
 	return nil
 }
 
 // checkNotTaken refuses a run id of which the engine holds anything.
-func (c *Cluster) checkNotTaken(ctx context.Context) error {
+func (c *Containers) checkNotTaken(ctx context.Context) error {
 	clusters, err := List(ctx, c.docker)
 	if err != nil {
 		return err
@@ -160,7 +140,7 @@ func (c *Cluster) checkNotTaken(ctx context.Context) error {
 // checkReachable tells a user whose engine is on another machine, or in a
 // virtual machine, what is wrong: containers are reached by their addresses. A
 // host that refuses a connection is there.
-func (c *Cluster) checkReachable(ctx context.Context) error {
+func (c *Containers) checkReachable(ctx context.Context) error {
 	address := netip.AddrPortFrom(c.hostAddress(c.spec.Topology.Hosts()[0]), 1).String()
 	dialer := net.Dialer{Timeout: reachTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
@@ -195,13 +175,8 @@ func quietTestcontainers() {
 	tclog.SetDefault(tclog.NewNoopLogger())
 }
 
-func (c *Cluster) labels(more map[string]string) map[string]string {
+func (c *Containers) labels(more map[string]string) map[string]string {
 	labels := map[string]string{engine.LabelRun: c.spec.RunID}
 	maps.Copy(labels, more)
 	return labels
-}
-
-// Stop removes every container, network and volume of the cluster.
-func (c *Cluster) Stop(ctx context.Context) error {
-	return Remove(ctx, c.docker, c.spec.RunID)
 }

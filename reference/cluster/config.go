@@ -42,14 +42,21 @@ func dataDefaults() map[string]string {
 	}
 }
 
+// DataNodeParameters are those of [ndbd default] in a cluster of a topology; what is
+// not among them has NDB's own default.
+func DataNodeParameters(t topology.Topology) map[string]string {
+	parameters := dataDefaults()
+	maps.Copy(parameters, t.DataNode)
+	parameters["NoOfReplicas"] = fmt.Sprint(t.Replicas)
+	return parameters
+}
+
 // configINI writes the cluster's global configuration file. Nodes are named by
 // address, not by host name: the engine forgets the name of a dead container,
 // and a node id is tied to its address.
 func configINI(t topology.Topology, address func(host string) netip.Addr) string {
 	var b strings.Builder
-	parameters := dataDefaults()
-	maps.Copy(parameters, t.DataNode)
-	parameters["NoOfReplicas"] = fmt.Sprint(t.Replicas)
+	parameters := DataNodeParameters(t)
 
 	fmt.Fprintln(&b, "[ndbd default]")
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {

@@ -11,8 +11,8 @@ import (
 )
 
 var (
-	_ reference.Disk    = (*Cluster)(nil)
-	_ reference.Emptier = (*Cluster)(nil)
+	_ reference.Disk    = (*Containers)(nil)
+	_ reference.Emptier = (*Containers)(nil)
 )
 
 // A node's files live in a volume, so that they outlive the process. The host's
@@ -28,7 +28,7 @@ const (
 // volume mounts the volume of a node at target. A disk that the topology bounds
 // is a file system in memory of that size, the only one with a bound that every
 // engine can make without privileges.
-func (c *Cluster) volume(n topology.Node, target string) mount.Mount {
+func (c *Containers) volume(n topology.Node, target string) mount.Mount {
 	options := &mount.VolumeOptions{NoCopy: true, Labels: c.labels(nil)}
 	if size := c.spec.Topology.Limits[n.Role].DiskMiB; size > 0 {
 		options.DriverConfig = &mount.Driver{Name: "local", Options: map[string]string{
@@ -39,7 +39,7 @@ func (c *Cluster) volume(n topology.Node, target string) mount.Mount {
 }
 
 // CheckDisk refuses a node whose disk is nobody's but the machine's.
-func (c *Cluster) CheckDisk(_ context.Context, id topology.ID) error {
+func (c *Containers) CheckDisk(_ context.Context, id topology.ID) error {
 	n, ok := c.spec.Topology.ByID(id)
 	switch {
 	case !ok:
@@ -65,7 +65,7 @@ exit 1
 
 // FillDisk leaves no more than that many bytes free in the file system under a
 // node's data. Filling it again fills it up again.
-func (c *Cluster) FillDisk(ctx context.Context, id topology.ID, leave int64) error {
+func (c *Containers) FillDisk(ctx context.Context, id topology.ID, leave int64) error {
 	if err := c.CheckDisk(ctx, id); err != nil {
 		return err
 	}
@@ -81,11 +81,11 @@ func (c *Cluster) FillDisk(ctx context.Context, id topology.ID, leave int64) err
 }
 
 // FreeDisk takes back what FillDisk has taken, from a dead node's disk too.
-func (c *Cluster) FreeDisk(ctx context.Context, id topology.ID) error {
+func (c *Containers) FreeDisk(ctx context.Context, id topology.ID) error {
 	return c.removeFile(ctx, id, fillFile)
 }
 
-func (c *Cluster) removeFile(ctx context.Context, id topology.ID, name string) error {
+func (c *Containers) removeFile(ctx context.Context, id topology.ID, name string) error {
 	n, ok := c.spec.Topology.ByID(id)
 	if !ok {
 		return fmt.Errorf("the cluster has no node %d", id)
@@ -109,7 +109,7 @@ rm -rf "$1/` + emptiedFiles + `"
 // EmptyDisk empties the disk of a node that is dead; its next start is an
 // initial one. It may be repeated, and is of one piece: a node that is started
 // after an EmptyDisk that was cut short has its old files, or none.
-func (c *Cluster) EmptyDisk(ctx context.Context, id topology.ID) error {
+func (c *Containers) EmptyDisk(ctx context.Context, id topology.ID) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
 		return err

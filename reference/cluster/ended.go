@@ -23,13 +23,13 @@ func (c *Cluster) AwaitRedundant(ctx context.Context, id topology.ID) (reference
 	}
 	looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
-	return evidence, errors.Join(err, c.ended(looking))
+	return evidence, errors.Join(err, c.Ended(looking))
 }
 
-// ended tells of the nodes whose processes have ended, and why; nil if none has.
-func (c *Cluster) ended(ctx context.Context) error {
+// Ended tells of the nodes whose processes have ended, and why; nil if none has.
+func (c *Containers) Ended(ctx context.Context) error {
 	var gone []error
-	for _, n := range c.Topology().Nodes {
+	for _, n := range c.spec.Topology.Nodes {
 		_, container, err := c.container(n.ID)
 		if err != nil {
 			continue // it was never started
@@ -40,7 +40,7 @@ func (c *Cluster) ended(ctx context.Context) error {
 		}
 		s := inspected.Container.State
 		if state := string(s.Status); state == "exited" || state == "dead" {
-			gone = append(gone, endedAs(n, c.Topology().Limits[n.Role], s.ExitCode, s.OOMKilled))
+			gone = append(gone, endedAs(n, c.spec.Topology.Limits[n.Role], s.ExitCode, s.OOMKilled))
 		}
 	}
 	return errors.Join(gone...)

@@ -29,7 +29,7 @@ func (e *scriptError) Error() string {
 // script runs a shell script in a running container and returns what it
 // printed. args are its $1, $2, and so on. It is not cut off when ctx ends: it
 // would go on in the container all the same.
-func (c *Cluster) script(ctx context.Context, container, script string, args ...string) (output string, err error) {
+func (c *Containers) script(ctx context.Context, container, script string, args ...string) (output string, err error) {
 	err = act(ctx, func(ctx context.Context) error {
 		created, err := c.docker.ExecCreate(ctx, container, client.ExecCreateOptions{
 			Cmd: append([]string{"sh", "-ec", script, "sh"}, args...), AttachStdout: true, AttachStderr: true,
@@ -54,7 +54,7 @@ func (c *Cluster) script(ctx context.Context, container, script string, args ...
 }
 
 // scriptCode asks how a script ended whose output has ended.
-func (c *Cluster) scriptCode(ctx context.Context, exec, output string) error {
+func (c *Containers) scriptCode(ctx context.Context, exec, output string) error {
 	for {
 		state, err := c.docker.ExecInspect(ctx, exec, client.ExecInspectOptions{})
 		switch {
@@ -86,7 +86,7 @@ var errHostGone = errors.New("the host's container does not run")
 
 // onHost runs a script in a host's own container, which holds its network and
 // the volumes of its nodes, whether they live or not.
-func (c *Cluster) onHost(ctx context.Context, host, script string, args ...string) (string, error) {
+func (c *Containers) onHost(ctx context.Context, host, script string, args ...string) (string, error) {
 	if err := c.checkHost(host); err != nil {
 		return "", err
 	}
@@ -105,7 +105,7 @@ func (c *Cluster) onHost(ctx context.Context, host, script string, args ...strin
 
 // takeBack is onHost for what takes a fault back: where the host is gone and
 // none of its nodes keeps its network alive, there is nothing to take back.
-func (c *Cluster) takeBack(ctx context.Context, host, script string, args ...string) error {
+func (c *Containers) takeBack(ctx context.Context, host, script string, args ...string) error {
 	_, err := c.onHost(ctx, host, script, args...)
 	if !errors.Is(err, errHostGone) {
 		return err
@@ -119,7 +119,7 @@ func (c *Cluster) takeBack(ctx context.Context, host, script string, args ...str
 }
 
 // checkHost refuses a host that the cluster does not have.
-func (c *Cluster) checkHost(host string) error {
+func (c *Containers) checkHost(host string) error {
 	hosts := c.spec.Topology.Hosts()
 	for _, h := range hosts {
 		if h == host {
@@ -130,7 +130,7 @@ func (c *Cluster) checkHost(host string) error {
 }
 
 // runs asks the engine whether a container runs.
-func (c *Cluster) runs(ctx context.Context, container string) bool {
+func (c *Containers) runs(ctx context.Context, container string) bool {
 	return isRunning(c.stateOf(ctx, container))
 }
 
@@ -141,10 +141,10 @@ func isRunning(state string) bool {
 
 // forgetHost drops what the cluster said of a host's nodes, so that only news
 // from now on counts.
-func (c *Cluster) forgetHost(host string) {
+func (c *Containers) forgetHost(host string) {
 	for _, n := range c.spec.Topology.Nodes {
 		if n.Host == host {
-			c.Forget(n.ID)
+			c.forget(n.ID)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 )
@@ -63,7 +64,8 @@ func List(ctx context.Context, docker *client.Client) ([]Info, error) {
 	return slices.SortedFunc(maps.Values(found), func(a, b Info) int { return strings.Compare(a.RunID, b.RunID) }), nil
 }
 
-// Attach finds a running cluster by its run id.
+// Attach finds a running cluster by its run id. Another system in containers is
+// none, and an ErrNoCluster.
 func Attach(ctx context.Context, docker *client.Client, runID string) (*Cluster, error) {
 	networks, err := docker.NetworkList(ctx, client.NetworkListOptions{Filters: engine.Owned(runID)})
 	if err != nil {
@@ -81,6 +83,9 @@ func Attach(ctx context.Context, docker *client.Client, runID string) (*Cluster,
 	nw := networks.Items[0]
 	if err := json.Unmarshal([]byte(nw.Labels[engine.LabelCluster]), &spec); err != nil {
 		return nil, fmt.Errorf("the label %s of network %s: %w", engine.LabelCluster, nw.Name, err)
+	}
+	if len(spec.Topology.ByRole(topology.Management)) == 0 {
+		return nil, fmt.Errorf("%w: run %s is there, but is of another system", ErrNoCluster, runID)
 	}
 	if len(nw.IPAM.Config) == 0 {
 		return nil, fmt.Errorf("network %s has no subnet", nw.Name)

@@ -13,7 +13,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 )
 
-var _ reference.Firewall = (*Cluster)(nil)
+var _ reference.Firewall = (*Containers)(nil)
 
 // Rules are kept in the host's own network namespace, in a chain for each cut,
 // which INPUT and OUTPUT jump to. Where a kernel knows nothing of nftables the
@@ -131,7 +131,7 @@ func cutRules(cut reference.Cut, peers []netip.Addr) string {
 
 // Cut drops packets at a host's interface, all at once, in place of what an
 // earlier cut of that name dropped.
-func (c *Cluster) Cut(ctx context.Context, host string, cut reference.Cut) error {
+func (c *Containers) Cut(ctx context.Context, host string, cut reference.Cut) error {
 	if err := checkCut(host, cut); err != nil {
 		return fmt.Errorf("cut %q of host %s: %w", cut.Name, host, err)
 	}
@@ -151,7 +151,7 @@ func (c *Cluster) Cut(ctx context.Context, host string, cut reference.Cut) error
 
 // Mend removes a cut. Where it is not there, or the host is dead, it does
 // nothing.
-func (c *Cluster) Mend(ctx context.Context, host, name string) error {
+func (c *Containers) Mend(ctx context.Context, host, name string) error {
 	if err := c.takeBack(ctx, host, mendScript, chainName(name)); err != nil {
 		return fmt.Errorf("mend the cut %q of host %s: %w", name, host, err)
 	}
@@ -160,7 +160,7 @@ func (c *Cluster) Mend(ctx context.Context, host, name string) error {
 
 // CheckFirewall makes and removes such rules in a network namespace that is
 // thrown away. The cluster need not run.
-func (c *Cluster) CheckFirewall(ctx context.Context) error {
+func (c *Containers) CheckFirewall(ctx context.Context) error {
 	rules := cutRules(reference.Cut{Name: "probe", Direction: reference.Both, Loss: certain / 2}, nil)
 	err := c.probe(ctx, fmt.Sprintf("command -v iptables >/dev/null || exit %d\n%s\nprintf '%%s\\n' \"$1\" | \"$run-restore\" -w 10 --noflush || exit %d",
 		probeMissing, findIPTables, probeRefused), rules)

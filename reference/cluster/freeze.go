@@ -9,18 +9,18 @@ import (
 	"github.com/moby/moby/client"
 )
 
-var _ reference.Freezer = (*Cluster)(nil)
+var _ reference.Freezer = (*Containers)(nil)
 
 // Freeze stops all processes of a node by the kernel's freezer, which they can
 // neither see nor refuse. Their connections stay open. A frozen node may be
 // killed, but not started. Freezing a frozen node does nothing; a dead one is an
 // error.
-func (c *Cluster) Freeze(ctx context.Context, id topology.ID) error {
+func (c *Containers) Freeze(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
 	}
-	c.Forget(id)
+	c.forget(id)
 	err = act(ctx, func(ctx context.Context) error {
 		_, err := c.docker.ContainerPause(ctx, container, client.ContainerPauseOptions{})
 		return err
@@ -34,7 +34,7 @@ func (c *Cluster) Freeze(ctx context.Context, id topology.ID) error {
 // Thaw lets a frozen node go on. A node that is not frozen is left alone, dead or
 // alive. If the cluster had counted the node as failed meanwhile, a data node
 // ends by itself soon after.
-func (c *Cluster) Thaw(ctx context.Context, id topology.ID) error {
+func (c *Containers) Thaw(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/moby/moby/client"
 )
 
-var _ reference.Hog = (*Cluster)(nil)
+var _ reference.Hog = (*Containers)(nil)
 
 const (
 	hogMemory     = 256 << 20 // bytes, file cache included, beside what it is told to hold
@@ -76,7 +76,7 @@ func hogArguments(h reference.HogLoad, file string) []string {
 // neighbour takes; a node without a limit has the whole machine for its share.
 // Memory that the node's processes hold is not to be had: the kernel drops what it
 // has cached of files, and refuses the limit if that is not enough.
-func (c *Cluster) StartHog(ctx context.Context, id topology.ID, h reference.HogLoad) error {
+func (c *Containers) StartHog(ctx context.Context, id topology.ID, h reference.HogLoad) error {
 	n, _, err := c.container(id)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (c *Cluster) StartHog(ctx context.Context, id topology.ID, h reference.HogL
 
 // StopHog removes a node's neighbour and gives the node back what the topology
 // says. Where there is none, it only does the latter.
-func (c *Cluster) StopHog(ctx context.Context, id topology.ID) error {
+func (c *Containers) StopHog(ctx context.Context, id topology.ID) error {
 	n, ok := c.spec.Topology.ByID(id)
 	if !ok {
 		return fmt.Errorf("the cluster has no node %d", id)
@@ -145,7 +145,7 @@ func (c *Cluster) StopHog(ctx context.Context, id topology.ID) error {
 }
 
 // removeHogs removes the neighbours of a node.
-func (c *Cluster) removeHogs(ctx context.Context, node string) error {
+func (c *Containers) removeHogs(ctx context.Context, node string) error {
 	return act(ctx, func(ctx context.Context) error {
 		found, err := c.docker.ContainerList(ctx, client.ContainerListOptions{
 			All: true, Filters: engine.Owned(c.spec.RunID).Add("label", engine.LabelHog+"="+node),

@@ -10,7 +10,7 @@ import (
 	"github.com/moby/moby/client"
 )
 
-var _ reference.Limiter = (*Cluster)(nil)
+var _ reference.Limiter = (*Containers)(nil)
 
 const (
 	cpuPeriod    = 100_000   // microseconds: the kernel's own default
@@ -32,7 +32,7 @@ func quota(milliCPUs int) int64 {
 // LimitCPU changes what a node may use of its machine's processors, 10
 // thousandths of one at the least. The engine keeps it when the node dies and
 // starts again.
-func (c *Cluster) LimitCPU(ctx context.Context, id topology.ID, milliCPUs int) error {
+func (c *Containers) LimitCPU(ctx context.Context, id topology.ID, milliCPUs int) error {
 	if milliCPUs < minMilliCPUs || milliCPUs > maxMilliCPUs {
 		return fmt.Errorf("limit node %d to %d thousandths of a processor: must be %d to %d", id, milliCPUs, minMilliCPUs, maxMilliCPUs)
 	}
@@ -49,7 +49,7 @@ func memoryLimit(l topology.Limits) int64 {
 }
 
 // ResetLimits gives a node back what the topology says, dead or alive.
-func (c *Cluster) ResetLimits(ctx context.Context, id topology.ID) error {
+func (c *Containers) ResetLimits(ctx context.Context, id topology.ID) error {
 	n, ok := c.spec.Topology.ByID(id)
 	if !ok {
 		return fmt.Errorf("the cluster has no node %d", id)
@@ -59,7 +59,7 @@ func (c *Cluster) ResetLimits(ctx context.Context, id topology.ID) error {
 }
 
 // setLimits sets a node's limits; a memory of 0 leaves that as it is.
-func (c *Cluster) setLimits(ctx context.Context, id topology.ID, milliCPUs int, memory int64) error {
+func (c *Containers) setLimits(ctx context.Context, id topology.ID, milliCPUs int, memory int64) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
 		return err

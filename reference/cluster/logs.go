@@ -16,7 +16,7 @@ import (
 
 // logs writes what a node's container has printed; tail bounds the lines, "all"
 // for no bound.
-func (c *Cluster) logs(ctx context.Context, id topology.ID, tail string, w io.Writer) error {
+func (c *Containers) logs(ctx context.Context, id topology.ID, tail string, w io.Writer) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (c *Cluster) logs(ctx context.Context, id topology.ID, tail string, w io.Wr
 	return err
 }
 
-func (c *Cluster) logTail(ctx context.Context, id topology.ID, lines int) []string {
+func (c *Containers) logTail(ctx context.Context, id topology.ID, lines int) []string {
 	var buffer bytes.Buffer
 	if err := c.logs(ctx, id, fmt.Sprint(lines), &buffer); err != nil {
 		return []string{err.Error()}
@@ -38,13 +38,9 @@ func (c *Cluster) logTail(ctx context.Context, id topology.ID, lines int) []stri
 	return strings.Split(strings.TrimRight(buffer.String(), "\n"), "\n")
 }
 
-// SaveLogs writes config.ini and the log of every node into dir.
-func (c *Cluster) SaveLogs(ctx context.Context, dir string) error {
+// SaveLogs writes the log of every node into dir.
+func (c *Containers) SaveLogs(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	config := configINI(c.spec.Topology, c.hostAddress)
-	if err := os.WriteFile(filepath.Join(dir, "config.ini"), []byte(config), 0o644); err != nil {
 		return err
 	}
 	for _, n := range c.spec.Topology.Nodes {
@@ -61,4 +57,16 @@ func (c *Cluster) SaveLogs(ctx context.Context, dir string) error {
 		}
 	}
 	return nil
+}
+
+// SaveLogs writes config.ini and the log of every node into dir.
+func (c *Cluster) SaveLogs(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	config := configINI(c.spec.Topology, c.hostAddress)
+	if err := os.WriteFile(filepath.Join(dir, "config.ini"), []byte(config), 0o644); err != nil {
+		return err
+	}
+	return c.Containers.SaveLogs(ctx, dir)
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/moby/moby/client"
 )
 
-var _ reference.Liveness = (*Cluster)(nil)
+var _ reference.Liveness = (*Containers)(nil)
 
 // Kill ends the node's processes with SIGKILL, frozen ones too. Its host lives
 // on. A node that is dead already is left alone.
-func (c *Cluster) Kill(ctx context.Context, id topology.ID) error {
+func (c *Containers) Kill(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
 	}
-	c.Forget(id)
+	c.forget(id)
 	if err := c.signal(ctx, container, "SIGKILL"); err != nil {
 		return fmt.Errorf("kill node %s: %w", n.Name, err)
 	}
@@ -33,7 +33,7 @@ func (c *Cluster) Kill(ctx context.Context, id topology.ID) error {
 
 // StartNode starts a node from its own disk. A node that runs is left alone; one
 // that was told to end is awaited for a minute first, and killed if it runs then.
-func (c *Cluster) StartNode(ctx context.Context, id topology.ID) error {
+func (c *Containers) StartNode(ctx context.Context, id topology.ID) error {
 	n, container, err := c.container(id)
 	if err != nil {
 		return err
@@ -45,14 +45,14 @@ func (c *Cluster) StartNode(ctx context.Context, id topology.ID) error {
 	if err != nil {
 		return fmt.Errorf("start node %s: %w", n.Name, err)
 	}
-	c.Forget(id)
+	c.forget(id)
 	if _, err := c.docker.ContainerStart(ctx, container, client.ContainerStartOptions{}); err != nil {
 		return fmt.Errorf("start node %s: %w", n.Name, err)
 	}
 	return nil
 }
 
-func (c *Cluster) container(id topology.ID) (topology.Node, string, error) {
+func (c *Containers) container(id topology.ID) (topology.Node, string, error) {
 	n, ok := c.spec.Topology.ByID(id)
 	if !ok {
 		return n, "", fmt.Errorf("the cluster has no node %d", id)
@@ -68,7 +68,7 @@ func (c *Cluster) container(id topology.ID) (topology.Node, string, error) {
 
 // failWithNodes ends a start as soon as a node's container has exited: it will
 // not come up by itself. It returns when ctx ends.
-func (c *Cluster) failWithNodes(ctx context.Context, fail context.CancelCauseFunc) {
+func (c *Containers) failWithNodes(ctx context.Context, fail context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -87,7 +87,7 @@ func (c *Cluster) failWithNodes(ctx context.Context, fail context.CancelCauseFun
 }
 
 // containerState asks the engine what a node's container does.
-func (c *Cluster) containerState(ctx context.Context, id topology.ID) string {
+func (c *Containers) containerState(ctx context.Context, id topology.ID) string {
 	_, container, err := c.container(id)
 	if err != nil {
 		return "missing"
@@ -96,7 +96,7 @@ func (c *Cluster) containerState(ctx context.Context, id topology.ID) string {
 }
 
 // Runs asks the engine whether a node has processes, frozen ones too.
-func (c *Cluster) Runs(ctx context.Context, id topology.ID) (bool, error) {
+func (c *Containers) Runs(ctx context.Context, id topology.ID) (bool, error) {
 	n, container, err := c.container(id)
 	if err != nil {
 		return false, err
@@ -110,7 +110,7 @@ func (c *Cluster) Runs(ctx context.Context, id topology.ID) (bool, error) {
 
 // stateOf asks the engine what a container does: "running", "paused", "exited",
 // or why it does not tell.
-func (c *Cluster) stateOf(ctx context.Context, container string) string {
+func (c *Containers) stateOf(ctx context.Context, container string) string {
 	inspected, err := c.docker.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
 	switch {
 	case errdefs.IsNotFound(err):
@@ -175,7 +175,7 @@ const tailTimeout = 3 * time.Second
 
 // logTails returns the last lines of every node's log that is not running, for
 // an error message.
-func (c *Cluster) logTails(ctx context.Context) string {
+func (c *Containers) logTails(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 	defer cancel()
 	var b strings.Builder

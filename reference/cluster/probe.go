@@ -14,7 +14,7 @@ import (
 // probe runs a script with a host's rights in a container of its own, whose
 // network nobody else has, and removes it. Where the script ends with a code
 // other than 0 the error is a *scriptError.
-func (c *Cluster) probe(ctx context.Context, script string, args ...string) error {
+func (c *Containers) probe(ctx context.Context, script string, args ...string) error {
 	return act(ctx, func(ctx context.Context) (err error) {
 		created, err := c.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
 			Config: &container.Config{
@@ -47,7 +47,7 @@ func (c *Cluster) probe(ctx context.Context, script string, args ...string) erro
 }
 
 // printed returns the last lines that a container has printed, as one line.
-func (c *Cluster) printed(ctx context.Context, containerID string) string {
+func (c *Containers) printed(ctx context.Context, containerID string) string {
 	stream, err := c.docker.ContainerLogs(ctx, containerID, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: "3"})
 	if err != nil {
 		return err.Error()

@@ -10,7 +10,7 @@ import (
 // nodes, for who does not know which: frozen nodes, dropped and slowed packets,
 // changed limits, full disks and neighbours. It starts no node. It goes on after
 // an error, and may be repeated.
-func (c *Cluster) Restore(ctx context.Context) error {
+func (c *Containers) Restore(ctx context.Context) error {
 	var failures []error
 	for _, host := range c.spec.Topology.Hosts() {
 		if err := c.takeBack(ctx, host, mendAllScript); err != nil {

@@ -47,31 +47,52 @@ func command(n topology.Node, management netip.Addr, serverOptions map[string]st
 	return []string{"sh", "-ec", script}
 }
 
-// sqlScript initialises the data directory where it is empty and then runs the
+// sqlScript runs a SQL node of the cluster.
+func sqlScript(connect, id string, serverID int, options map[string]string) string {
+	all := map[string]string{
+		"innodb-buffer-pool-size": "32M", // accounts live in InnoDB, mail data does not
+		"ndb-wait-connected":      "90",
+		"ndb-wait-setup":          "90",
+	}
+	maps.Copy(all, options)
+	return serverScript(serverID, []string{"--ndbcluster", "--skip-log-bin", connect, id}, all)
+}
+
+// SQLProcess is what a node runs that is a mysqld without NDB: flags are whole
+// words, options by their names without leading dashes, which take the place of
+// those that every server of ours has. accounts creates the accounts, one
+// statement a line, when the empty data directory is initialised.
+func SQLProcess(serverID int, flags []string, options map[string]string, accounts string) Process {
+	return Process{
+		Command:   []string{"sh", "-ec", serverScript(serverID, flags, options)},
+		Directory: sqlDirectory,
+		Files:     serverFiles(accounts),
+	}
+}
+
+func serverFiles(accounts string) map[string]string {
+	return map[string]string{accountsPath: accounts}
+}
+
+// serverScript initialises the data directory where it is empty and then runs the
 // server. Accounts are created while it initialises, apart from the cluster: a
 // server that joins a cluster drops accounts that the cluster does not know.
-func sqlScript(connect, id string, serverID int, options map[string]string) string {
+func serverScript(serverID int, flags []string, options map[string]string) string {
 	initialise := fmt.Sprintf(
 		"mysqld --no-defaults --user=mysql --datadir=%[1]s --initialize-insecure --init-file=%[2]s "+
 			"--innodb-buffer-pool-size=32M --innodb-redo-log-capacity=8M",
 		sqlDirectory, accountsPath)
 	all := map[string]string{
-		"socket":                  "/run/mysqld/mysqld.sock",
-		"port":                    fmt.Sprint(sqlPort),
-		"server-id":               fmt.Sprint(serverID),
-		"secure-file-priv":        "",
-		"innodb-buffer-pool-size": "32M", // accounts live in InnoDB, mail data does not
-		"max-connections":         "500",
-		"ndb-wait-connected":      "90",
-		"ndb-wait-setup":          "90",
-		"performance-schema":      "OFF",
-		"loose-mysqlx":            "OFF",
+		"socket":             "/run/mysqld/mysqld.sock",
+		"port":               fmt.Sprint(sqlPort),
+		"server-id":          fmt.Sprint(serverID),
+		"secure-file-priv":   "",
+		"max-connections":    "500",
+		"performance-schema": "OFF",
+		"loose-mysqlx":       "OFF",
 	}
-	for name, value := range options {
-		all[name] = value
-	}
-	run := []string{"exec mysqld --no-defaults --user=mysql --datadir=" + sqlDirectory,
-		"--ndbcluster", "--skip-log-bin", "--skip-name-resolve", connect, id}
+	maps.Copy(all, options)
+	run := append([]string{"exec mysqld --no-defaults --user=mysql --datadir=" + sqlDirectory, "--skip-name-resolve"}, flags...)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		run = append(run, fmt.Sprintf("--%s=%s", name, quote(all[name])))
 	}

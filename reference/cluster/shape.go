@@ -10,7 +10,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 )
 
-var _ reference.Shaper = (*Cluster)(nil)
+var _ reference.Shaper = (*Containers)(nil)
 
 const (
 	minRate  = 8_000           // bits a second
@@ -65,7 +65,7 @@ case "$(tc qdisc show dev "$name" root)" in *tbf*|*netem*) tc qdisc del dev "$na
 
 // Shape bounds or delays what a host sends to others, in place of an earlier
 // shape. What it sends itself, and what it receives, is left alone.
-func (c *Cluster) Shape(ctx context.Context, host string, s reference.Shape) error {
+func (c *Containers) Shape(ctx context.Context, host string, s reference.Shape) error {
 	if err := checkShape(s); err != nil {
 		return fmt.Errorf("shape what host %s sends: %w", host, err)
 	}
@@ -82,7 +82,7 @@ func (c *Cluster) Shape(ctx context.Context, host string, s reference.Shape) err
 
 // Unshape takes back what Shape has set. Where nothing is set, or the host is
 // dead, it does nothing.
-func (c *Cluster) Unshape(ctx context.Context, host string) error {
+func (c *Containers) Unshape(ctx context.Context, host string) error {
 	if err := c.checkHost(host); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (c *Cluster) Unshape(ctx context.Context, host string) error {
 
 // CheckShape sets such a shape in a network namespace that is thrown away. The
 // cluster need not run.
-func (c *Cluster) CheckShape(ctx context.Context, s reference.Shape) error {
+func (c *Containers) CheckShape(ctx context.Context, s reference.Shape) error {
 	if err := checkShape(s); err != nil {
 		return err
 	}

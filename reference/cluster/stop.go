@@ -15,8 +15,8 @@ import (
 )
 
 var (
-	_ reference.Stopper   = (*Cluster)(nil)
-	_ reference.Restarter = (*Cluster)(nil)
+	_ reference.Stopper   = (*Containers)(nil)
+	_ reference.Restarter = (*Containers)(nil)
 	_ reference.Crasher   = (*Cluster)(nil)
 )
 
@@ -25,11 +25,17 @@ var (
 // listened to its events.
 const endTimeout = time.Minute
 
-// StopNode asks a node to end in order. A data node is told by the management
-// server, which refuses where the rest could not go on without it, and answers
-// when the others have excluded the node; its angel ends with it. Any other node
-// gets SIGTERM. A node that does not run is left alone.
-func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
+// StopNode asks a node to end in order, by SIGTERM. A node that does not run is
+// left alone.
+func (c *Containers) StopNode(ctx context.Context, id topology.ID) error {
+	return c.stopNode(ctx, id, func(container string) error {
+		// Not the engine's stop, which would kill a server that takes its time.
+		return c.signal(ctx, container, "SIGTERM")
+	})
+}
+
+// stopNode notes that a node ends and tells it so, if it runs.
+func (c *Containers) stopNode(ctx context.Context, id topology.ID, tell func(container string) error) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
 		return err
@@ -40,42 +46,35 @@ func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
 	if err := c.noteEnding(ctx, n, containerID); err != nil {
 		return fmt.Errorf("stop node %s: note that it ends: %w", n.Name, err)
 	}
-	c.Forget(id)
-	if n.Role == topology.Data {
-		err = c.Manage(ctx, func(session *mgm.Client) error {
-			_, err := session.Stop(ctx, mgm.StopOptions{}, id)
-			return err
-		})
-	} else {
-		// Not the engine's stop, which would kill a server that takes its time.
-		err = c.signal(ctx, containerID, "SIGTERM")
-	}
-	if err != nil {
+	c.forget(id)
+	if err := tell(containerID); err != nil {
 		// Refused, mostly: it runs on.
 		return fmt.Errorf("stop node %s: %w", n.Name, errors.Join(err, c.takeBack(context.WithoutCancel(ctx), n.Host, `rm -f "$1"`, endingFile(n))))
 	}
 	return nil
 }
 
-// RestartNode has a data node restart in place from its own disk: its angel
-// lives on and starts it again. The call returns when the node is down and was
-// told to start. Any other node is told to end, awaited for a minute, and
-// started.
-func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
+// StopNode asks a node to end in order. A data node is told by the management
+// server, which refuses where the rest could not go on without it, and answers
+// when the others have excluded the node; its angel ends with it. Any other node
+// gets SIGTERM. A node that does not run is left alone.
+func (c *Cluster) StopNode(ctx context.Context, id topology.ID) error {
+	if n, ok := c.spec.Topology.ByID(id); !ok || n.Role != topology.Data {
+		return c.Containers.StopNode(ctx, id)
+	}
+	return c.stopNode(ctx, id, func(string) error {
+		return c.Manage(ctx, func(session *mgm.Client) error {
+			_, err := session.Stop(ctx, mgm.StopOptions{}, id)
+			return err
+		})
+	})
+}
+
+// RestartNode tells a node to end, awaits that for a minute, and starts it.
+func (c *Containers) RestartNode(ctx context.Context, id topology.ID) error {
 	n, containerID, err := c.container(id)
 	if err != nil {
 		return err
-	}
-	if n.Role == topology.Data {
-		c.Forget(id)
-		err := c.Manage(ctx, func(session *mgm.Client) error {
-			_, err := session.Restart(ctx, mgm.RestartOptions{}, id)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("restart node %s: %w", n.Name, err)
-		}
-		return nil
 	}
 	if err := c.StopNode(ctx, id); err != nil {
 		return err
@@ -86,13 +85,36 @@ func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
 	return c.StartNode(ctx, id)
 }
 
+// RestartNode has a data node restart in place from its own disk: its angel
+// lives on and starts it again. The call returns when the node is down and was
+// told to start. Any other node is told to end, awaited for a minute, and
+// started.
+func (c *Cluster) RestartNode(ctx context.Context, id topology.ID) error {
+	n, _, err := c.container(id)
+	if err != nil {
+		return err
+	}
+	if n.Role != topology.Data {
+		return c.Containers.RestartNode(ctx, id)
+	}
+	c.Forget(id)
+	err = c.Manage(ctx, func(session *mgm.Client) error {
+		_, err := session.Restart(ctx, mgm.RestartOptions{}, id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("restart node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
 // endingFile, in a host's container, says which start of a node was told to end:
 // the engine shows no difference between a server that runs and one that is about
 // to end, and who starts it again may be another process. A start that came
 // later makes it void.
 func endingFile(n topology.Node) string { return hostVolumes + "ending-" + n.Name }
 
-func (c *Cluster) noteEnding(ctx context.Context, n topology.Node, containerID string) error {
+func (c *Containers) noteEnding(ctx context.Context, n topology.Node, containerID string) error {
 	inspected, err := c.docker.ContainerInspect(ctx, containerID, client.ContainerInspectOptions{})
 	if err != nil {
 		return err
@@ -103,7 +125,7 @@ func (c *Cluster) noteEnding(ctx context.Context, n topology.Node, containerID s
 
 // awaitEnding waits until a node has ended that was told to. One that runs and
 // was not is left alone.
-func (c *Cluster) awaitEnding(ctx context.Context, n topology.Node, containerID string) error {
+func (c *Containers) awaitEnding(ctx context.Context, n topology.Node, containerID string) error {
 	inspected, err := c.docker.ContainerInspect(ctx, containerID, client.ContainerInspectOptions{})
 	if err != nil {
 		return err
@@ -170,7 +192,7 @@ if [ -z "$killed" ]; then echo "no ndbmtd runs below the angel"; exit 1; fi`)
 
 // signal sends a signal to a container's first process. A container that does
 // not run is left alone.
-func (c *Cluster) signal(ctx context.Context, containerID, signal string) error {
+func (c *Containers) signal(ctx context.Context, containerID, signal string) error {
 	err := act(ctx, func(ctx context.Context) error {
 		_, err := c.docker.ContainerKill(ctx, containerID, client.ContainerKillOptions{Signal: signal})
 		return err
@@ -182,7 +204,7 @@ func (c *Cluster) signal(ctx context.Context, containerID, signal string) error 
 }
 
 // awaitExit waits until a container has ended.
-func (c *Cluster) awaitExit(ctx context.Context, containerID string) error {
+func (c *Containers) awaitExit(ctx context.Context, containerID string) error {
 	wait := c.docker.ContainerWait(ctx, containerID, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	select {
 	case err := <-wait.Error:

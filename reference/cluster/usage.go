@@ -18,7 +18,7 @@ type Usage struct {
 
 // Usage asks the engine what each running node uses, by the nodes' names. A
 // node that is dead, or of which the engine cannot tell in time, is left out.
-func (c *Cluster) Usage(ctx context.Context) map[string]Usage {
+func (c *Containers) Usage(ctx context.Context) map[string]Usage {
 	var (
 		mu    sync.Mutex
 		group sync.WaitGroup
@@ -43,7 +43,7 @@ func (c *Cluster) Usage(ctx context.Context) map[string]Usage {
 	return usage
 }
 
-func (c *Cluster) usage(ctx context.Context, containerID string) (Usage, bool) {
+func (c *Containers) usage(ctx context.Context, containerID string) (Usage, bool) {
 	result, err := c.docker.ContainerStats(ctx, containerID, client.ContainerStatsOptions{})
 	if err != nil {
 		return Usage{}, false

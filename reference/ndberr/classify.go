@@ -34,6 +34,18 @@ func (e *ConnectError) Error() string {
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// JudgedError is an error of a system that is no MySQL, with what the package
+// that knows the system says it means. Classify takes its word.
+type JudgedError struct {
+	Result Result
+	Err    error
+}
+
+func (e *JudgedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *JudgedError) Unwrap() error { return e.Err }
+
 // Classify judges the error of an attempt by the table of MySQL NDB Cluster.
 // It returns the zero Result for nil.
 func Classify(err error) Result { return mysqlNDB.Classify(err) }
@@ -57,6 +69,7 @@ func Meaning(code uint16) string { return mysqlNDB.Meaning(code) }
 // with a context's deadline for it to be a Timeout.
 func (t Table) Classify(err error) Result {
 	var (
+		judged  *JudgedError
 		connect *ConnectError
 		op      *net.OpError
 		server  *mysql.MySQLError
@@ -65,6 +78,8 @@ func (t Table) Classify(err error) Result {
 	switch {
 	case err == nil:
 		return Result{}
+	case errors.As(err, &judged):
+		return judged.Result
 
 	// Nothing was sent.
 	case errors.As(err, &connect):

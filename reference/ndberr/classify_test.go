@@ -92,6 +92,8 @@ func TestClassify(t *testing.T) {
 		{"a full server keeps its number", connecting(server(1040, "Too many connections")), Result{Connect, NotApplied, 1040, 0, again}},
 		{"a server that ends sent no greeting", connecting(server(1053, "Server shutdown in progress")), Result{Connect, NotApplied, 1053, 0, again}},
 		{"a login can meet NDB", connecting(temporary(4035)), Result{Connect, NotApplied, 1297, 4035, again}},
+		{"another system's own judgement counts", fmt.Errorf("ldap1: %w", &JudgedError{Result{Class: NotReady, Effect: NotApplied, Retryable: true}, io.EOF}), Result{NotReady, NotApplied, 0, 0, again}},
+		{"also of a connection that it refused", connecting(&JudgedError{Result{Class: Permanent, Effect: NotApplied}, io.EOF}), Result{Permanent, NotApplied, 0, 0, false}},
 		{"a wrong password stays wrong", connecting(server(1045, "Access denied")), Result{Permanent, NotApplied, 1045, 0, false}},
 		{"an account that the driver cannot log in stays so", connecting(mysql.ErrUnknownPlugin), Result{Permanent, NotApplied, 0, 0, false}},
 		{"an interrupted run does not dial again", connecting(context.Canceled), Result{Connect, NotApplied, 0, 0, false}},

@@ -145,6 +145,14 @@ func serverRules() []Rule {
 			},
 		},
 		{
+			// A replica takes no writes until it is promoted; the next node may.
+			NotReady, NotApplied, true, manual + ", ER_OPTION_PREVENTS_STATEMENT, ER_READ_ONLY_MODE",
+			[]Code{
+				{1290, "the server is a replica and read-only"},
+				{1836, "the server is a replica and read-only"},
+			},
+		},
+		{
 			Permanent, NotApplied, false, manual,
 			[]Code{
 				{1045, "access denied"},

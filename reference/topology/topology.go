@@ -87,6 +87,17 @@ func New(s Shape) (Topology, error) {
 	return t, nil
 }
 
+// Servers lays out a system that is no NDB cluster: one server on each host, of the
+// role SQL, called by prefix and number, with ids from 1 on. Each holds a replica
+// of everything.
+func Servers(prefix string, hosts []string) Topology {
+	t := Topology{Replicas: len(hosts)}
+	for i, host := range hosts {
+		t.Nodes = append(t.Nodes, Node{ID: ID(i + 1), Name: fmt.Sprintf("%s%d", prefix, i+1), Role: SQL, Host: host, Group: -1})
+	}
+	return t
+}
+
 // ByRole returns the nodes of a role in the order of their ids.
 func (t Topology) ByRole(role Role) []Node {
 	var found []Node
