@@ -276,6 +276,9 @@ func validBytes(address string) error {
 	return nil
 }
 
+// Lower is an address as rows have it: it changes ASCII letters only.
+func Lower(address string) string { return string(lower(address)) }
+
 // lower changes ASCII letters only; strings.ToLower would also change bytes
 // that are not UTF-8.
 func lower(address string) []byte {
