@@ -111,6 +111,15 @@ func (r ClientRow) Validate() error {
 	return validTimes(r.First, r.Last)
 }
 
+// Validate says what keeps a row from being stored; the error wraps
+// [fs.ErrInvalid].
+func (r Stored) Validate() error {
+	if !r.State.Seen || r.State.Credits < 0 || r.State.Credits > 1<<31-1 {
+		return fmt.Errorf("row %x of the greylist: %+v is nothing that can be stored: %w", r.Key, r.State, fs.ErrInvalid)
+	}
+	return validTimes(time.Unix(r.State.First, 0), time.Unix(r.State.Last, 0))
+}
+
 func validTimes(first, last time.Time) error {
 	if err := validTime("first time", first); err != nil {
 		return err

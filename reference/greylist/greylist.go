@@ -70,6 +70,12 @@ type Row struct {
 	First, Last time.Time // whole seconds
 }
 
+// Stored is a row of the table, a triplet's or a client's, under its key.
+type Stored struct {
+	Key   Key
+	State State
+}
+
 // ClientRow is one client's credits as they are stored.
 type ClientRow struct {
 	Client      netip.Addr

@@ -123,6 +123,20 @@ func (l *Loader) LoadClients(ctx context.Context, rows []greylist.ClientRow) err
 	})
 }
 
+// LoadStored stores rows of the greylist under the keys that they have.
+func (l *Loader) LoadStored(ctx context.Context, rows []greylist.Stored) error {
+	return load(ctx, l, "greylist", greylistColumns, rows, func(r greylist.Stored) []any {
+		return []any{r.Key[:], r.State.First, r.State.Last, r.State.Credits}
+	})
+}
+
+// LoadChanges stores that changes have been made, and does not make them.
+func (l *Loader) LoadChanges(ctx context.Context, rows []accounts.Change) error {
+	return load(ctx, l, "account_change", "change_id, login, action, at_s", rows, func(c accounts.Change) []any {
+		return []any{c.ID[:], []byte(c.Login), c.Action.String(), c.At.Unix()}
+	})
+}
+
 // load stores rows, one statement after another: workload.Load has several
 // calls under way. After an error some of the rows may be stored; but a row that
 // is not valid is found before the first one is stored.
