@@ -87,4 +87,7 @@ type Bounds struct {
 	GCPauseUS   int64 `json:"gc_pause_us,omitempty"`   // each stop-the-world pause
 	StealPPM    int64 `json:"steal_ppm,omitempty"`     // share of the processors' time that the host kept back, of each minute
 	ClockStepUS int64 `json:"clock_step_us,omitempty"` // wall clock against monotonic clock, each second
+	// InFlight is how many sessions may be under way at one time. That they are is no
+	// noise of the generator's: a capacity search takes it for a rate that is missed.
+	InFlight int64 `json:"in_flight,omitempty"`
 }

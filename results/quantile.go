@@ -163,3 +163,17 @@ func (d *Decimal) UnmarshalJSON(b []byte) error {
 	*d = Decimal(n)
 	return err
 }
+
+// Latencies keeps latencies in whole microseconds for their exact quantiles. The zero
+// value is empty.
+type Latencies struct{ kept latencies }
+
+// Add counts one latency. One below zero counts as zero.
+func (l *Latencies) Add(d time.Duration) { l.kept.add(d) }
+
+// Quantile returns the smallest latency, in microseconds, that permille thousandths of
+// all do not exceed; 0 if there are none. One above MaxLatency is told as the largest.
+func (l *Latencies) Quantile(permille int64) int64 { return l.kept.quantile(permille) }
+
+// Max returns the largest latency in microseconds.
+func (l *Latencies) Max() int64 { return l.kept.max }

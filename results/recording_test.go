@@ -56,7 +56,7 @@ func TestRecordingComesBack(t *testing.T) {
 		At: 3 * sec, Kind: chaos.KindFault, Name: chaos.StepInjected, Fault: "f1", Node: "sql1",
 		Fields: map[string]string{"kind": "kill-node", "at": "3s"},
 	}
-	row := CounterRow{1, 2, 3, 4, 5, 6, 7, 8, map[string]NodeUsage{"data1": {CPUUS: 9, MemoryBytes: 10}}, nil, &Noise{11, 12, -13, 14, 15}}
+	row := CounterRow{1, 2, 3, 4, 5, 6, 7, 8, map[string]NodeUsage{"data1": {CPUUS: 9, MemoryBytes: 10}}, map[string]Fill{"data1": {1, 2, 3, 4}}, nil, &Noise{11, 12, -13, 14, 15}}
 	samples := truncateTimes(realistic(3 * blockSamples / 2))
 	for i := range samples {
 		s := samples[i]

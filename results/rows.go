@@ -38,6 +38,7 @@ type CounterRow struct {
 	CPUUS          int64 `json:"cpu_us"`            // user and system time of this process
 
 	Nodes  map[string]NodeUsage `json:"nodes,omitempty"` // running nodes of the target, by name
+	Fill   map[string]Fill      `json:"fill,omitempty"`  // of data nodes, by name; only in rows after it was learned
 	*Epoch                      // nil where none was learned since the row before
 	*Noise                      // nil where the generator did not watch for it
 }
@@ -65,6 +66,14 @@ type Epoch struct {
 type NodeUsage struct {
 	CPUUS       int64 `json:"cpu_us"`       // since its process last started
 	MemoryBytes int64 `json:"memory_bytes"` // now, file cache included
+}
+
+// Fill is how full a data node is.
+type Fill struct {
+	DataMemoryBytes      int64 `json:"data_memory_bytes"`       // pages in use
+	DataMemoryTotalBytes int64 `json:"data_memory_total_bytes"` // pages there are
+	RedoBytes            int64 `json:"redo_bytes"`              // of the redo log, what no local checkpoint covers yet
+	RedoTotalBytes       int64 `json:"redo_total_bytes"`
 }
 
 // EndReason says why a run ended.

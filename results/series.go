@@ -33,6 +33,8 @@ type Series struct {
 const (
 	Repetitions = "repetitions" // runs that differ in nothing
 	InTurn      = "in_turn"     // a base and a candidate, loaded in turn: interleaved.json says when
+	// Runs of a search for a capacity, each on a warm cluster: search.json says which steps they hold.
+	CapacitySteps = "capacity_steps"
 )
 
 // Member is one run of a series.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/internal/distribution"
 )
 
 var coverageTrials = flag.Int("coverage", 0, "print the coverage of all methods of interval, from so many trials each")
@@ -47,7 +48,7 @@ var contenders = []contender{
 	{"all three", func(d draws, c float64) (float64, float64) {
 		e := estimate{value: d.value, se: max(d.pairs, d.within), df: d.df}
 		e.low, e.high = d.ratio.exceedanceInterval(d.value, c)
-		e.se = max(e.se, (e.high-e.low)/2/studentQuantile((1-c)/2, d.df))
+		e.se = max(e.se, (e.high-e.low)/2/distribution.StudentQuantile((1-c)/2, d.df))
 		return e.interval(c)
 	}},
 }

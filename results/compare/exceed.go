@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/internal/distribution"
 )
 
 // mostShift is the largest logarithm of a ratio that is searched: a factor of
@@ -96,7 +97,7 @@ func (q quantileRatio) exceedance(shift float64) float64 {
 // exceedanceInterval is which shifts around value exceedance does not reject with
 // the given confidence.
 func (q quantileRatio) exceedanceInterval(value, confidence float64) (low, high float64) {
-	critical := studentQuantile((1-confidence)/2, float64(len(q.a.ops)-1))
+	critical := distribution.StudentQuantile((1-confidence)/2, float64(len(q.a.ops)-1))
 	edge := func(sign float64) float64 {
 		rejected := func(shift float64) bool { return -sign*q.exceedance(shift) > critical }
 		inside, step := value, 0.01

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/internal/distribution"
 )
 
 // Op is one op of a segment. A failed one has the latency at which it failed.
@@ -286,10 +287,10 @@ func (s Series) measure(o Options) []measured {
 		if q, ok := statistics[i].(quantileRatio); ok {
 			e := &m.estimate
 			e.low, e.high = q.exceedanceInterval(value, o.Confidence)
-			beyond := (e.high - e.low) / 2 / studentQuantile((1-o.Confidence)/2, e.df)
+			beyond := (e.high - e.low) / 2 / distribution.StudentQuantile((1-o.Confidence)/2, e.df)
 			m.SEBeyond = decimal(beyond)
 			e.se = max(e.se, beyond)
-			e.otherP = twoSided(q.exceedance(0), e.df)
+			e.otherP = distribution.StudentTwoSided(q.exceedance(0), e.df)
 		}
 	}
 	return all

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/internal/distribution"
 )
 
 // Verdict is what a comparison says of the candidate.
@@ -77,7 +78,7 @@ type estimate struct {
 func (e estimate) p() float64 {
 	switch {
 	case e.se > 0:
-		return max(e.leastP, e.otherP, twoSided(e.value/e.se, e.df))
+		return max(e.leastP, e.otherP, distribution.StudentTwoSided(e.value/e.se, e.df))
 	case e.value == 0:
 		return 1
 	default:
@@ -88,7 +89,7 @@ func (e estimate) p() float64 {
 // interval is the one that holds with the given confidence, which is the other
 // test's, too, if there is one.
 func (e estimate) interval(confidence float64) (low, high float64) {
-	half := studentQuantile((1-confidence)/2, e.df) * e.se
+	half := distribution.StudentQuantile((1-confidence)/2, e.df) * e.se
 	low, high = e.value-half, e.value+half
 	if e.low < e.high {
 		low, high = min(low, e.low), max(high, e.high)
@@ -104,7 +105,7 @@ func (e estimate) detectable(level, effect, power float64) float64 {
 	if e.leastP > level {
 		return math.Inf(1)
 	}
-	return max(effect, studentQuantile(level/2, e.df)*e.se) + studentQuantile(1-power, e.df)*e.se
+	return max(effect, distribution.StudentQuantile(level/2, e.df)*e.se) + distribution.StudentQuantile(1-power, e.df)*e.se
 }
 
 // judge weighs an estimate against an effect on the same scale, which is

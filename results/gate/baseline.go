@@ -5,7 +5,6 @@
 package gate
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/compare"
+	"github.com/mailbench/mailbench/results/internal/strictjson"
 )
 
 // BaselineSchema names the layout of a baseline.
@@ -262,43 +262,7 @@ func readStrict(path, schema, missing string, into any) error {
 	if err != nil {
 		return err
 	}
-	return decodeStrict(text, schema, into)
-}
-
-func decodeStrict(text []byte, schema string, into any) error {
-	var head struct{ Schema string }
-	if err := json.Unmarshal(text, &head); err != nil {
-		return errors.New(where(text, err))
-	}
-	if head.Schema != schema {
-		return fmt.Errorf("its schema is %q, this program reads %q", head.Schema, schema)
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return errors.New(where(text, err))
-	}
-	return nil
-}
-
-// where adds line and column to a mistake in JSON.
-func where(text []byte, err error) string {
-	var (
-		syntax *json.SyntaxError
-		kind   *json.UnmarshalTypeError
-		offset int64
-	)
-	switch {
-	case errors.As(err, &syntax):
-		offset = syntax.Offset
-	case errors.As(err, &kind):
-		offset = kind.Offset
-	default:
-		return err.Error()
-	}
-	before := text[:min(offset, int64(len(text)))]
-	line, column := bytes.Count(before, []byte("\n"))+1, len(before)-bytes.LastIndexByte(before, '\n')
-	return fmt.Sprintf("line %d, column %d: %v", line, column, err)
+	return strictjson.Decode(text, schema, into)
 }
 
 // faults are the costs of each kind of fault over all runs.

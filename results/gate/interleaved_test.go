@@ -17,6 +17,7 @@ import (
 	"github.com/mailbench/mailbench/reference/routing"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/compare"
+	"github.com/mailbench/mailbench/results/internal/strictjson"
 	"github.com/mailbench/mailbench/workload"
 )
 
@@ -122,7 +123,7 @@ func FuzzInterleaved(f *testing.F) {
 	f.Add(bytes.Replace(whole, []byte("4000000"), []byte("-9223372036854775808"), 1))
 	read := func(text []byte) (*Interleaved, error) {
 		x := new(Interleaved)
-		return x, cmp.Or(decodeStrict(text, InterleavedSchema, x), x.Validate())
+		return x, cmp.Or(strictjson.Decode(text, InterleavedSchema, x), x.Validate())
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		x, err := read(text)
