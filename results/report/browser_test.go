@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	screenshots  = flag.String("screenshots", "", "directory that TestReportInABrowser writes pictures to, for a person to look at")
+	screenshots  = flag.String("screenshots", "", "directory that tests with a browser write pictures to, for a person to look at")
 	screenshotOf = flag.String("screenshots.of", "", "report.html to open instead of a made one")
 )
 
@@ -68,6 +68,24 @@ func TestReportInABrowser(t *testing.T) {
 		}
 		file = filepath.Join(dir, HTMLFile)
 	}
+	lookAt(t, path, file, "report", "#timeline", "time ", "time 0:00 ops/s ")
+}
+
+// TestCapacityInABrowser opens the page of a capacity search likewise.
+func TestCapacityInABrowser(t *testing.T) {
+	path := browser(t)
+	dir := t.TempDir()
+	if err := WriteCapacity(dir, searched(t), capacityExtras(t)); err != nil {
+		t.Fatal(err)
+	}
+	lookAt(t, path, filepath.Join(dir, CapacityHTMLFile), "capacity", "#rates", "rate a day ", "rate a day 7,680,000 step 1 outcome met ")
+}
+
+// lookAt opens a page in a browser and checks all that it should be. The values
+// under the chart in the part of the page that chart names begin with values, and
+// the first of them with first.
+func lookAt(t *testing.T, path, file, name, chart, values, first string) {
+	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium refuses to be root in a sandbox; the page is our own
@@ -155,7 +173,7 @@ func TestReportInABrowser(t *testing.T) {
 		}
 		picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(*screenshots, view.name+".png"), picture, 0o644)
+			err = os.WriteFile(filepath.Join(*screenshots, name+"-"+view.name+".png"), picture, 0o644)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", view.name, err)
@@ -167,7 +185,7 @@ func TestReportInABrowser(t *testing.T) {
 		if err := chromedp.Do(ctx, actions...); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("#timeline .readout").textContent`))
+		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("`+chart+` .readout").textContent`))
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -178,7 +196,7 @@ func TestReportInABrowser(t *testing.T) {
 	}
 	hint := readout("before")
 	box, err := chromedp.Run(ctx, chromedp.Evaluate[[]float64](`(() => {
-		const svg = document.querySelector("#timeline svg.wide");
+		const svg = document.querySelector("`+chart+` svg.wide");
 		svg.scrollIntoView();
 		const {x, y, width, height} = svg.getBoundingClientRect();
 		return [x, y, width, height];
@@ -187,14 +205,14 @@ func TestReportInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	pointed := readout("pointing", chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, box[0]+box[2]/2, box[1]+60))
-	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.querySelector("#timeline .plot").focus() === undefined`)); err != nil {
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.querySelector("`+chart+` .plot").focus() === undefined`)); err != nil {
 		t.Fatal(err)
 	}
-	first := readout("the first column", chromedp.KeyEvent(kb.Home))
+	begins := readout("the first column", chromedp.KeyEvent(kb.Home))
 	second := readout("the next column", chromedp.KeyEvent(kb.ArrowRight))
-	if !strings.HasPrefix(hint, "Point at") || !strings.HasPrefix(pointed, "time ") || !strings.HasPrefix(first, "time 0:00 ops/s ") ||
-		!strings.HasPrefix(second, "time ") || first == second || pointed == first {
-		t.Errorf("the timeline reads %q, under the pointer %q, at its beginning %q, then %q", hint, pointed, first, second)
+	if !strings.HasPrefix(hint, "Point at") || !strings.HasPrefix(pointed, values) || !strings.HasPrefix(begins, first) ||
+		!strings.HasPrefix(second, values) || begins == second || pointed == begins {
+		t.Errorf("the chart reads %q, under the pointer %q, at its beginning %q, then %q", hint, pointed, begins, second)
 	}
 
 	mu.Lock()

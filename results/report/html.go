@@ -114,7 +114,7 @@ func HTML(w io.Writer, m results.Manifest, run *results.Run, c *results.Course) 
 	}
 	word, sentence, _ := strings.Cut(Headline(run), ": ")
 	p := &page{
-		Policy:   fmt.Sprintf("default-src 'none'; style-src %s; script-src %s; img-src data:; base-uri 'none'; form-action 'none'", source(style), source(script)),
+		Policy:   policy(style, script),
 		Style:    template.CSS(style),
 		Script:   template.JS(script),
 		Run:      run,
@@ -126,7 +126,7 @@ func HTML(w io.Writer, m results.Manifest, run *results.Run, c *results.Course) 
 		TimelineTable:  timelineTable(c.Merged(wideColumns), run),
 		Outages:        outages(run), Steps: steps(run),
 		Operations: newPart(operations(run)), Responses: newPart(responses(run)),
-		Hosts: hosts(m), Clients: clients(m), Environment: environment(run, m), Identity: identity(run, m),
+		Hosts: hosts(m.Topology), Clients: clients(m), Environment: environment(run, m), Identity: identity(run, m),
 		Remarks: remarks(run),
 	}
 	for _, o := range outcomes {
@@ -158,6 +158,11 @@ func HTML(w io.Writer, m results.Manifest, run *results.Run, c *results.Course) 
 	}
 	_, err = w.Write(b.Bytes())
 	return err
+}
+
+// policy lets a page use its own style and script, and fetch nothing.
+func policy(style, script string) string {
+	return fmt.Sprintf("default-src 'none'; style-src %s; script-src %s; img-src data:; base-uri 'none'; form-action 'none'", source(style), source(script))
 }
 
 // source names an inline text in a content security policy.
@@ -488,11 +493,11 @@ type titled struct {
 }
 
 // hosts are the failure domains, those of data nodes by their groups.
-func hosts(m results.Manifest) []host {
+func hosts(top topology.Topology) []host {
 	var all []host
 	index := map[string]int{}
 	for _, role := range []topology.Role{topology.Management, topology.Data, topology.SQL} {
-		for _, n := range m.Topology.ByRole(role) {
+		for _, n := range top.ByRole(role) {
 			i, known := index[n.Host]
 			if !known {
 				i = len(all)
@@ -503,7 +508,7 @@ func hosts(m results.Manifest) []host {
 			if n.Role == topology.Data {
 				node.Detail += fmt.Sprintf(", group %d", n.Group)
 			}
-			limits := m.Topology.Limits[n.Role]
+			limits := top.Limits[n.Role]
 			if limits.MilliCPUs > 0 {
 				cpus := results.Decimal(limits.MilliCPUs * 1000)
 				node.Detail += ", CPUs: " + tenth(&cpus)

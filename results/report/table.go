@@ -131,14 +131,17 @@ func (t *table) markdown(w io.Writer) {
 			rule[i] = "---"
 		}
 	}
-	line(t.head)
+	escaped := func(cells []string) []string {
+		all := make([]string, len(cells))
+		for i, cell := range cells {
+			all[i] = escape(cell)
+		}
+		return all
+	}
+	line(escaped(t.head))
 	line(rule)
 	for _, row := range t.rows {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = escape(cell)
-		}
-		line(cells)
+		line(escaped(row))
 	}
 }
 

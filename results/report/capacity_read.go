@@ -1,0 +1,218 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/results/usl"
+)
+
+// uslLines is how many points the line of a fitted curve has.
+const uslLines = 60
+
+// IsSearch says whether a directory holds a search for a capacity, or searches of
+// variants of it.
+func IsSearch(dir string) bool {
+	if _, err := os.Lstat(filepath.Join(dir, capacity.SearchFile)); err == nil {
+		return true
+	}
+	variants, err := variantsOf(dir)
+	return err == nil && len(variants) > 0
+}
+
+// Capacity judges the search in dir anew, with the searches of variants that are below
+// it, and writes capacity.json and the report beside it. Where dir has only variants,
+// one of them stands for it: that of the NDB cluster, else the first. It returns what
+// stands for the directory, and then the others.
+func Capacity(dir string) ([]*capacity.Result, error) {
+	variants, err := variantsOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := capacity.Judge(dir)
+	if errors.Is(err, os.ErrNotExist) && len(variants) > 0 {
+		r, err = variants[max(0, slices.IndexFunc(variants, func(v variant) bool { return v.kind == capacity.SystemDir && v.name == "ndb" }))].result, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Write(dir); err != nil {
+		return nil, err
+	}
+	all := []*capacity.Result{r}
+	for _, v := range variants {
+		if v.result != r {
+			all = append(all, v.result)
+		}
+	}
+	return all, WriteCapacity(dir, r, extrasOf(r, variants))
+}
+
+// variant is a search of something that was changed.
+type variant struct {
+	kind, name string // one of the prefixes, and what follows it
+	result     *capacity.Result
+}
+
+// count is how many nodes a variant has.
+func (v variant) count() float64 {
+	n, _ := strconv.Atoi(v.name) // a name that is no number is not drawn
+	return float64(n)
+}
+
+func variantsOf(dir string) ([]variant, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look for searches: %w", err)
+	}
+	var found []variant
+	for _, e := range entries {
+		for _, kind := range []string{capacity.SQLNodesDir, capacity.DataNodesDir, capacity.SystemDir} {
+			name, ok := strings.CutPrefix(e.Name(), kind)
+			if !ok || !e.IsDir() {
+				continue
+			}
+			path := filepath.Join(dir, e.Name())
+			if _, err := os.Lstat(filepath.Join(path, capacity.SearchFile)); err != nil {
+				continue
+			}
+			r, err := capacity.Judge(path)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.Name(), err)
+			}
+			if err := r.Write(path); err != nil {
+				return nil, err
+			}
+			if err := WriteCapacity(path, r, extrasOf(r, nil)); err != nil {
+				return nil, err
+			}
+			found = append(found, variant{kind, name, r})
+		}
+	}
+	return found, nil
+}
+
+// extrasOf are the curves of a search and of its variants, and the other systems.
+func extrasOf(r *capacity.Result, variants []variant) CapacityExtras {
+	x := CapacityExtras{}
+	if healthy := r.Find(capacity.Healthy); healthy != nil {
+		if c, ok := loadCurve(r, healthy); ok {
+			x.Curves = append(x.Curves, c)
+		}
+	}
+	for _, scaled := range []struct{ kind, title, n string }{
+		{capacity.SQLNodesDir, "Against the number of SQL nodes", "SQL nodes"},
+		{capacity.DataNodesDir, "Against the number of data nodes", "data nodes"},
+	} {
+		var (
+			points []usl.Point
+			left   []string
+		)
+		for _, v := range variants {
+			healthy := v.result.Find(capacity.Healthy)
+			switch {
+			case v.kind != scaled.kind || v.count() == 0 || healthy == nil || healthy.MetPerDay == 0:
+			case healthy.MissedPerDay == 0 || !healthy.Done: // at least so much: no point of a curve
+				left = append(left, v.name)
+			default:
+				points = append(points, usl.Point{N: v.count(), X: float64(healthy.MetPerDay)})
+			}
+		}
+		if len(points) > 0 {
+			c := scaleCurve(scaled.title, scaled.n, "met, messages a day at a constant rate", points, r.Search.Seed)
+			if len(left) > 0 {
+				c.Words = append(c.Words, fmt.Sprintf("Left out, as what was met there is less than the capacity: %s %s.", strings.Join(left, ", "), scaled.n))
+			}
+			x.Curves = append(x.Curves, c)
+		}
+	}
+	for _, v := range variants {
+		if v.kind == capacity.SystemDir && v.result != r {
+			x.Comparison = append(x.Comparison, CapacityColumn{Title: v.name, Result: v.result, Words: deathWords(v.result)})
+		}
+	}
+	return x
+}
+
+// loadCurve is throughput against concurrency in the steps that were met: past the
+// capacity an open loop's queue grows, and its length says nothing of the system.
+func loadCurve(r *capacity.Result, f *capacity.Found) (CapacityCurve, bool) {
+	var points []usl.Point
+	for i := range f.Steps {
+		step := &f.Steps[i]
+		us := lengthUS(r, step)
+		if step.Outcome != capacity.Met || step.InFlightMilli == 0 || us <= 0 {
+			continue
+		}
+		points = append(points, usl.Point{N: float64(step.InFlightMilli) / 1000, X: float64(step.Ops) * 1e6 / float64(us)})
+	}
+	if len(points) == 0 {
+		return CapacityCurve{}, false
+	}
+	return scaleCurve("Throughput against concurrency, healthy", "ops under way", "ops/s", points, r.Search.Seed), true
+}
+
+// scaleCurve draws points with the Universal Scalability Law fitted to them, or says why
+// it is not.
+func scaleCurve(title, n, x string, points []usl.Point, seed uint64) CapacityCurve {
+	c := CapacityCurve{Title: title, N: n, X: x}
+	most := 0.0
+	for _, p := range points {
+		c.Points = append(c.Points, CapacityPoint{N: p.N, X: p.X})
+		most = max(most, p.N)
+	}
+	model, err := usl.Fit(points, usl.DefaultOptions(seed))
+	if err != nil {
+		c.Words = append(c.Words, "The Universal Scalability Law is not fitted: "+err.Error()+".")
+		return c
+	}
+	c.LineIs = "Universal Scalability Law"
+	first, last := model.From/model.Options.Reach, model.To*model.Options.Reach
+	for i := range uslLines + 1 {
+		p, err := model.Predict(first + (last-first)*float64(i)/uslLines)
+		if err != nil {
+			continue // at the very edge, by a rounding
+		}
+		c.Line = append(c.Line, CapacityLine{N: p.N, X: p.X, Low: p.Low, High: p.High, Extrapolated: p.Extrapolated})
+	}
+	interval := func(e usl.Estimate) string { return fmt.Sprintf("%.3g (%.3g to %.3g)", e.Value, e.Low, e.High) }
+	c.Words = append(c.Words, fmt.Sprintf("X(N) = λN/(1+σ(N-1)+κN(N-1)) with λ %s, σ %s, κ %s, fitted from N = %.3g to %.3g; the intervals hold %.0f %%.",
+		interval(model.Lambda), interval(model.Sigma), interval(model.Kappa), model.From, model.To, 100*model.Options.Confidence))
+	if model.KappaFixed {
+		c.Words = append(c.Words, "κ was held at 0: more levels of N are needed to tell it from σ.")
+	}
+	if model.Peak != nil {
+		c.Words = append(c.Words, fmt.Sprintf("Throughput peaks at N = %s.", interval(model.Peak.N)))
+	} else if model.NoPeak != "" {
+		c.Words = append(c.Words, sentence(strings.TrimSuffix(model.NoPeak, ".")))
+	}
+	return c
+}
+
+// deathWords say what the death of a server costs a system.
+func deathWords(r *capacity.Result) (words []string) {
+	healthy := r.Find(capacity.Healthy)
+	if healthy == nil || healthy.MetPerDay == 0 {
+		return nil
+	}
+	for _, f := range r.Regimes {
+		if f.Regime == capacity.Healthy {
+			continue
+		}
+		words = append(words, fmt.Sprintf("%s it carries %.0f %% of its healthy rate.", sentenceStart(regimePhrase(f.Regime, r.Topology)), 100*float64(f.MetPerDay)/float64(healthy.MetPerDay)))
+	}
+	return words
+}
+
+func sentenceStart(words string) string {
+	if words == "" {
+		return ""
+	}
+	return strings.ToUpper(words[:1]) + words[1:]
+}
