@@ -3,13 +3,13 @@ package scenarios
 import (
 	"context"
 	"database/sql"
-	"fmt"
-	"strconv"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/preferences"
@@ -81,13 +81,84 @@ func (b *books) atTheEnd(ctx context.Context, keys int64) {
 	b.ledger.ReadBack(ctx, ledger.Reading{Open: b.open, Since: b.since})
 }
 
-func (b *books) open(_ context.Context, n topology.Node) (ledger.Reader, error) {
-	db, err := b.target.OpenAdmin(n.ID)
+func (b *books) open(ctx context.Context, n topology.Node) (ledger.Reader, error) {
+	reader, err := b.reader(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if late, ok := b.target.(reference.Replicator); ok {
+		return &patientReader{reader, func(ctx context.Context) error { return late.AwaitReplicated(ctx, n.ID) }}, nil
+	}
+	return reader, nil
+}
+
+// reader reads through one node: as an administrator, or as a client where there
+// is no administrator who could.
+func (b *books) reader(ctx context.Context, n topology.Node) (ledger.Reader, error) {
+	admin, ok := b.target.(reference.Admin)
+	if !ok {
+		session, err := b.target.Connect(ctx, n.ID, reference.ConnectOptions{ConnectTimeout: probeTimeout, ReadTimeout: readTimeout})
+		if err != nil {
+			return nil, err
+		}
+		return sessionReader{session}, nil
+	}
+	db, err := admin.OpenAdmin(n.ID)
 	if err != nil {
 		return nil, err
 	}
 	return &ledgerReader{db}, nil
 }
+
+// readTimeout bounds one reading of a client's session; the ledger has its own
+// bound, which ends no session.
+const readTimeout = 10 * time.Second
+
+// patientReader reads of a node that learns of writes later than their clients do:
+// each reading waits until the node has what was acknowledged before it.
+type patientReader struct {
+	ledger.Reader
+	await func(context.Context) error
+}
+
+func (r *patientReader) Greylist(ctx context.Context, keys []greylist.Key) (map[greylist.Key]greylist.State, error) {
+	if err := r.await(ctx); err != nil {
+		return nil, err
+	}
+	return r.Reader.Greylist(ctx, keys)
+}
+
+func (r *patientReader) Preferences(ctx context.Context, user string) (map[string]string, error) {
+	if err := r.await(ctx); err != nil {
+		return nil, err
+	}
+	return r.Reader.Preferences(ctx, user)
+}
+
+func (r *patientReader) Account(ctx context.Context, login string) (accounts.Account, error) {
+	if err := r.await(ctx); err != nil {
+		return accounts.Account{}, err
+	}
+	return r.Reader.Account(ctx, login)
+}
+
+// sessionReader reads what is stored as a client does, of a target that has no
+// greylist.
+type sessionReader struct{ session reference.Session }
+
+func (sessionReader) Greylist(context.Context, []greylist.Key) (map[greylist.Key]greylist.State, error) {
+	return nil, errors.New("this target's greylist can be read by no client")
+}
+
+func (r sessionReader) Preferences(ctx context.Context, user string) (map[string]string, error) {
+	return r.session.Read(ctx, user)
+}
+
+func (r sessionReader) Account(ctx context.Context, login string) (accounts.Account, error) {
+	return r.session.Account(ctx, login)
+}
+
+func (r sessionReader) Close() error { return r.session.Close() }
 
 // ledgerReader reads what is stored as an administrator does.
 type ledgerReader struct{ db *sql.DB }
@@ -111,12 +182,17 @@ func (r *ledgerReader) Account(ctx context.Context, login string) (accounts.Acco
 
 func (r *ledgerReader) Close() error { return r.db.Close() }
 
-// epochTimeout bounds one sample of the epoch.
-const epochTimeout = 3 * time.Second
-
 // epochs learns about once a second of which global checkpoint a write of its own
-// became part, until ctx ends. Where a SQL node does not answer, the next is asked.
+// became part, until ctx ends, of a target that has such. Where a SQL node does not
+// answer, the next is asked.
 func (b *books) epochs(ctx context.Context) {
+	target, ok := b.target.(interface {
+		reference.Checkpointer
+		reference.Admin
+	})
+	if !ok {
+		return
+	}
 	nodes := b.target.Topology().ByRole(topology.SQL)
 	var (
 		db   *sql.DB
@@ -135,13 +211,13 @@ func (b *books) epochs(ctx context.Context) {
 		}
 		var err error
 		if db == nil {
-			if db, err = b.target.OpenAdmin(nodes[next%len(nodes)].ID); err != nil {
+			if db, err = target.OpenAdmin(nodes[next%len(nodes)].ID); err != nil {
 				db, next = nil, next+1
 				continue
 			}
 		}
 		at := b.since()
-		gci, err := sampleEpoch(ctx, db)
+		gci, err := target.Checkpoint(ctx, db)
 		if err != nil {
 			_ = db.Close() // given up either way
 			db, next = nil, next+1
@@ -153,28 +229,3 @@ func (b *books) epochs(ctx context.Context) {
 
 // epoch is what was learned since it was asked for last; nil for nothing.
 func (b *books) epoch() *results.Epoch { return b.latest.Swap(nil) }
-
-// sampleEpoch writes a row of the table heartbeat and returns the global checkpoint
-// that its commit belongs to: the upper half of the epoch (MySQL manual,
-// Ndb_last_commit_epoch_session).
-func sampleEpoch(ctx context.Context, db *sql.DB) (gci int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, epochTimeout)
-	defer cancel()
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "REPLACE INTO heartbeat (node, beat) VALUES ('mailbench', ?)", time.Now().UnixMicro()); err != nil {
-		return 0, fmt.Errorf("write a heartbeat: %w", err)
-	}
-	var text string
-	if err := conn.QueryRowContext(ctx, "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE VARIABLE_NAME = 'Ndb_last_commit_epoch_session'").Scan(&text); err != nil {
-		return 0, fmt.Errorf("read the epoch of a commit: %w", err)
-	}
-	epoch, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("read the epoch of a commit: %w", err)
-	}
-	return int64(epoch >> 32), nil
-}

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/mailbench/mailbench/chaos"
-	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/image"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/moby/moby/client"
@@ -47,11 +46,16 @@ func (p *Plan) checkPrograms(allowed bool) error {
 // containers that it removes again. The error is a *CheckError, or tells of engine
 // or image.
 func Check(ctx context.Context, docker *client.Client, p *Plan, imageName string, w io.Writer) error {
-	found, err := image.Find(ctx, docker, image.Options{Name: imageName, OnlyHere: true, Announce: func(line string) { fmt.Fprintln(w, line) }})
+	o := p.Scenario.System.image(imageName)
+	o.OnlyHere, o.Announce = true, func(line string) { fmt.Fprintln(w, line) }
+	found, err := image.Find(ctx, docker, o)
 	if err != nil {
 		return err
 	}
-	target := cluster.New(docker, cluster.Spec{RunID: runID("check"), Topology: p.Topology, Image: found.ID, Account: cluster.DefaultAccount()})
+	target, err := p.contained(docker, runID("check"), found.ID, "", false, nil)
+	if err != nil {
+		return err
+	}
 	if err := p.checkFaults(ctx, target); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
+	"github.com/mailbench/mailbench/reference/costs"
 	"github.com/mailbench/mailbench/reference/greylist"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
@@ -61,6 +62,7 @@ type Conductor struct {
 
 	Live *metrics.Live // shows metrics while the load runs; nil to show none
 
+	search   *searching                          // for a capacity, step by step; nil for none
 	turn     *turn                               // with another conductor's; nil for a load without a stop
 	sabotage func(context.Context, system) error // of a self-test: done before the ledger is read back
 	stage    string                              // what the run is about, for an interruption
@@ -162,12 +164,23 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 	}
 	defer func() { err = g.stop(ctx, err) }()
 	c.stage = "while the population was loaded"
+	if c.search != nil {
+		c.unbound(ctx, g.target)
+	}
 	later, stored, err := c.load(ctx, g.target, p)
 	if err != nil {
 		return nil, err
 	}
-	c.stage = "while the costs were counted"
-	found := c.costs(ctx, g.target)
+	if c.search != nil {
+		if err := c.bound(ctx, g.target); err != nil {
+			return nil, err
+		}
+	}
+	var found []costs.Cost
+	if c.search == nil { // they are the same at any rate
+		c.stage = "while the costs were counted"
+		found = c.costs(ctx, g.target)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -189,15 +202,14 @@ func (c *Conductor) run(ctx context.Context, p *Plan) (run *results.Run, err err
 // containers finds the image and describes a cluster of the harness's own.
 func (c *Conductor) containers(ctx context.Context, docker *client.Client, p *Plan, dir string) (*ground, error) {
 	c.stage = "while the image was looked for"
-	found, err := FindImage(ctx, docker, c.Image, c.Progress, c.Style == Live)
+	found, err := findImage(ctx, docker, p.Scenario.System.image(c.Image), c.Progress, c.Style == Live)
 	if err != nil {
 		return nil, err
 	}
-	target := cluster.New(docker, cluster.Spec{
-		RunID: runID(p.Scenario.Name), Topology: p.Topology, Schema: p.Scenario.inputs.schema, Image: found.ID, Account: cluster.DefaultAccount(),
-		Journal: filepath.Join(dir, JournalFile), Keep: c.Keep,
-		Announce: func(line string) { c.say("%s", line) },
-	})
+	target, err := p.contained(docker, runID(p.Scenario.Name), found.ID, filepath.Join(dir, JournalFile), c.Keep, func(line string) { c.say("%s", line) })
+	if err != nil {
+		return nil, err
+	}
 	return &ground{
 		target: target, image: results.Image{Name: found.Name, ID: found.ID}, docker: docker,
 		start:   func(ctx context.Context) error { return start(ctx, target) },
@@ -229,7 +241,7 @@ func (c *Conductor) saveLogs(ctx context.Context, target system, dir string) {
 // stop removes the cluster, unless it is to be kept, and returns what err has
 // become by that. It does so after an interrupt as well. A fault that was left
 // unhealed needs nobody when its cluster is gone; the verdict tells of it.
-func (c *Conductor) stop(ctx context.Context, target *cluster.Cluster, err error) error {
+func (c *Conductor) stop(ctx context.Context, target system, err error) error {
 	if c.Keep {
 		c.say("cluster: kept")
 		fmt.Fprintf(c.Progress, keptHelp, target.RunID())
@@ -276,7 +288,7 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 		return nil, nil, fmt.Errorf("load the population: %w", errors.Join(err, context.Cause(ctx)))
 	}
 	accounts := int64(p.Population.Accounts)
-	if p.imported() {
+	if p.Imported() {
 		accounts = p.survey.Recipients
 	}
 	c.say("load: %d accounts in %.1f s", accounts, time.Since(began).Seconds())
@@ -287,10 +299,11 @@ func (c *Conductor) load(ctx context.Context, target reference.Target, p *Plan) 
 // tries that are to be made beside the trace, and what was stored.
 func (p *Plan) fill(ctx context.Context, loader reference.Loader, show func(workload.LoadProgress)) ([]*workload.Try, *workload.Stored, error) {
 	now, policy := day.Add(p.Trace.Window().From), greylist.DefaultPolicy()
+	greylisted := p.Scenario.Workload.Asks(reference.Greylist)
 	switch {
-	case p.imported():
+	case p.Imported():
 		return nil, workload.StoredRecipients(p.survey, now), workload.LoadRecipients(ctx, loader, p.survey, now, loadWorkers, show)
-	case p.Scenario.Workload.Before == BeforeNone:
+	case p.Scenario.Workload.Before == BeforeNone || !greylisted:
 		return nil, workload.StoredPopulation(p.Population, now, false, policy), workload.LoadPopulation(ctx, loader, p.Population, now, loadWorkers, show)
 	case p.Scenario.Workload.Before == BeforeCorrespondents:
 		return nil, workload.StoredPopulation(p.Population, now, true, policy), workload.Load(ctx, loader, p.Population, now, loadWorkers, show)
@@ -320,6 +333,7 @@ type sinks struct {
 	meter  *meter
 	feeler *feeler
 	live   *metrics.Metrics  // nil if nobody asked for them
+	search *searching        // nil for none
 	after  func(chaos.Event) // is told of events when they are recorded; it must not wait
 }
 
@@ -328,6 +342,9 @@ func (s sinks) Record(sample *workload.Sample) {
 	s.feeler.Record(sample)
 	if s.live != nil {
 		s.live.Record(sample)
+	}
+	if s.search != nil {
+		s.search.record(sample)
 	}
 	s.Recording.Record(sample)
 }
@@ -344,6 +361,9 @@ func (s sinks) Event(e chaos.Event) {
 	s.feeler.Event(e)
 	if s.live != nil {
 		s.live.Event(e)
+	}
+	if s.search != nil {
+		s.search.event(e)
 	}
 	s.Recording.Event(e)
 	s.after(e)
@@ -378,10 +398,11 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	var readers sync.WaitGroup
 	books := newBooks(ledger.New(stored, greylist.DefaultPolicy(), p.Topology, recording), target, since)
 	sinks := sinks{
-		recording, newMeter(p), newFeeler(p.Topology, anchor), c.counted,
+		recording, newMeter(p), newFeeler(p.Topology, anchor), c.counted, c.search,
 		func(e chaos.Event) {
-			if nodes := p.restartedNodes(e); len(nodes) > 0 {
-				readers.Go(func() { c.restarted(reading, target, p, nodes, recording, since) })
+			admin, ok := target.(reference.Admin)
+			if nodes := p.restartedNodes(e); ok && len(nodes) > 0 {
+				readers.Go(func() { c.restarted(reading, admin, p, nodes, recording, since) })
 			}
 			books.event(e)
 		},
@@ -424,18 +445,30 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		Trace: p.Trace, Clients: clients, Target: target, Recorder: sinks, Ledger: books.ledger,
 		Anchor: anchor, Speed: p.Scenario.Workload.Speed, Day: day,
 		MaxInFlight: p.Scenario.Bounds.InFlight, Overflow: overflows[p.Scenario.Bounds.Overflow], Drain: drainTimeout, Sleeper: sleeper,
-		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later,
+		ClosedLoop: p.Scenario.Workload.Retries == RetriesClosed, Later: later, Paths: p.paths(),
 	}
 	if c.turn != nil {
-		replay.Stretch = c.turn.length * time.Duration(replay.Speed)
-		replay.Turn = func(ctx context.Context, k int) (time.Duration, error) { return c.turn.take(ctx, k, since) }
+		replay.Turn = func(ctx context.Context, k int, from time.Duration) (workload.Stretch, error) {
+			begin, err := c.turn.take(ctx, k, since)
+			return workload.Stretch{
+				To:  from + c.turn.length*time.Duration(replay.Speed),
+				Due: workload.Paced(from, begin, replay.Speed),
+			}, err
+		}
 		replay.Rest = c.turn.leave
 	}
 	runner := &chaos.Runner{
 		Plan: p.Faults, Faults: chaos.Builder(target, links), Resolve: chaos.Resolver(target), Felt: sinks.feeler.Felt,
 		Sink: sinks, Journal: journal, Anchor: anchor,
 	}
-	c.say("run: %s for %s, recording in %s", p.Scenario.Name, formatDuration(p.Scenario.Workload.Duration), c.Dir)
+	if c.search == nil {
+		c.say("run: %s for %s, recording in %s", p.Scenario.Name, formatDuration(p.Scenario.Workload.Duration), c.Dir)
+	} else {
+		c.say("run: searching with %s, recording in %s", p.Scenario.Name, c.Dir)
+		steps := *runner
+		runner.Plan = chaos.Plan{} // the regimes make the faults
+		c.search.join(target, p, since, replay.Stats, func(plan chaos.Plan) *chaos.Runner { r := steps; r.Plan = plan; return &r })
+	}
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
@@ -446,12 +479,16 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 	// A recording that can no longer be written ends the run.
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	fill := &fills{target: target}
 	watchers.Go(func() error {
-		c.everySecond(watching, p.Scenario.Name, sinks, replay, target, anchor, books, fail)
+		c.everySecond(watching, p.Scenario.Name, sinks, replay, target, anchor, books, fill, fail)
 		return nil
 	})
-	watchers.Go(func() error { books.afterFaults(watching); return nil })
+	if c.search == nil { // its next step would feel it
+		watchers.Go(func() error { books.afterFaults(watching); return nil })
+	}
 	watchers.Go(func() error { books.epochs(watching); return nil })
+	watchers.Go(func() error { fill.follow(watching); return nil })
 
 	sinks.Event(chaos.Event{At: since(), Kind: chaos.KindPhase, Name: "load"})
 	sinks.Event(chaos.Event{Kind: chaos.KindPhase, Name: "measure"})
@@ -464,7 +501,23 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		work                sync.WaitGroup
 		replayErr, faultErr error
 	)
-	work.Go(func() { stats, replayErr = replay.Run(loading) })
+	if c.search != nil {
+		replay.Turn = c.search.turn
+		replay.Rest = func(int) { c.search.rest(loading) }
+	}
+	work.Go(func() {
+		stats, replayErr = replay.Run(loading)
+		if c.search != nil {
+			switch {
+			case errors.Is(replayErr, errSearchOver):
+				replayErr = nil
+			case replayErr == nil: // with the window
+				c.search.fail(&windowError{c.search.end})
+				replayErr = c.search.failed
+			}
+			replayErr = errors.Join(replayErr, c.search.close(loading))
+		}
+	})
 	work.Go(func() {
 		faultErr = runner.Run(working)
 		if p.Scenario.Workload.End == EndWithFaults {
@@ -476,8 +529,11 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		replayErr = nil // what was left of the trace was not wanted
 	}
 	drain := p.Scenario.Workload.Duration
-	if c.turn != nil {
+	switch {
+	case c.turn != nil:
 		drain = c.turn.end()
+	case c.search != nil:
+		drain = since()
 	}
 	if loading.Err() != nil {
 		drain = max(0, min(drain, <-loadEnded))
@@ -495,6 +551,9 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 		// Also after a node that did not come back: that is when data may be gone.
 		keys := books.ledger.Keys()
 		c.say("run: reading %d acknowledged keys back through each SQL node", keys)
+		if c.search != nil {
+			c.unbound(ctx, target)
+		}
 		books.atTheEnd(ctx, keys)
 	} else {
 		books.ledger.Abandon()
@@ -524,7 +583,7 @@ func clusterEvent(p *Plan, e reference.ClusterEvent, anchor time.Time) chaos.Eve
 
 // everySecond writes the generator's counters and tells how the run goes, until
 // ctx ends.
-func (c *Conductor) everySecond(ctx context.Context, name string, s sinks, replay *workload.Replay, target system, anchor time.Time, b *books, fail context.CancelCauseFunc) {
+func (c *Conductor) everySecond(ctx context.Context, name string, s sinks, replay *workload.Replay, target system, anchor time.Time, b *books, f *fills, fail context.CancelCauseFunc) {
 	self := newSelfWatch(anchor)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -541,7 +600,7 @@ func (c *Conductor) everySecond(ctx context.Context, name string, s sinks, repla
 		}
 		row := counterRow(at, stats)
 		self.fill(&row)
-		row.Nodes, row.Epoch = nodeUsage(ctx, target), b.epoch()
+		row.Nodes, row.Epoch, row.Fill = nodeUsage(ctx, target), b.epoch(), f.take()
 		s.Counter(row)
 		if err := s.Err(); err != nil {
 			fail(err)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
-	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/engine"
 	"github.com/mailbench/mailbench/results"
 )
@@ -327,9 +326,12 @@ func (t *FaultTable) refused(ctx context.Context, s *Scenario, missing []tableFa
 		if err != nil {
 			return nil, err
 		}
-		target := cluster.New(docker, cluster.Spec{RunID: runID("check"), Topology: plan.Topology, Image: found.ID, Account: cluster.DefaultAccount()})
 		var check *CheckError
-		err = errors.Join(plan.checkFaults(ctx, target), plan.Close())
+		target, err := plan.contained(docker, runID("check"), found.ID, "", false, nil)
+		if err == nil {
+			err = plan.checkFaults(ctx, target)
+		}
+		err = errors.Join(err, plan.Close())
 		switch {
 		case errors.As(err, &check):
 			t.say("table: %s: %v", f.label, check.Err)

@@ -24,6 +24,8 @@ func (s *Scenario) fields() object {
 			fallback: "`1`; with `workload.trace` the file's", doc: "Population, trace and fault plan are functions of it."},
 		{key: "cluster", value: oneOf(&s.Cluster, ClusterContainers, ClusterExternal),
 			doc: "Whose it is: one that the harness starts in containers and removes, or one that somebody else runs ([external.md](external.md))."},
+		{key: "system", value: oneOf(&s.System, SystemNDB, SystemInnoDB, SystemLDAP),
+			doc: "What answers: `ndb` the NDB cluster; for a comparison `innodb`, a primary `sql1` with a replica `sql2` ([how](../reference/innodb/README.md)), or `ldap`, two OpenLDAP providers `ldap1` and `ldap2`. These two have one server on each of `topology.sql_hosts`, which must be two, under `topology.limits.sql`; of what else `topology` says only `sql_server` counts, for `innodb`."},
 		{key: "external", value: s.External.fields(),
 			doc: "The cluster that somebody else runs. To be written with `cluster: external`, and only then."},
 		{key: "schema", value: orNone(&s.Schema, pathValue(&s.Schema)),
@@ -46,8 +48,7 @@ func (s *Scenario) fields() object {
 		{key: "fault_rates", value: faultRates{&s.FaultRates},
 			doc: "How often a fault is expected in 30 days, for the projection of budgets: a mapping from kinds of the plan, such as `kill`, or kind and target, such as `kill data2`, to numbers from 0 to 100000. What is not named is expected once."},
 		{key: "objectives", doc: "What was promised; the rest is the error budget. An entry `openslo: ./slo.yaml` takes the objectives of an OpenSLO document: [openslo.md](openslo.md).",
-			value: listValue[ObjectiveSpec]{p: &s.ObjectiveSpecs, least: 1, most: 50, what: "objectives", fresh: defaultObjective,
-				entry: func(o *ObjectiveSpec) value { return objectiveEntry{o} }}},
+			value: objectivesValue(&s.ObjectiveSpecs)},
 		{key: "bounds", value: s.Bounds.fields(),
 			doc: "Limits of the generator. A run that passes one of the first five is inconclusive."},
 	}
@@ -114,6 +115,7 @@ func (w *Workload) fields() object {
 		{key: "speed", value: integerValue(&w.Speed, 1, 3600), doc: "Virtual seconds a wall second. Faults and time-outs are not sped up."},
 		{key: "before", fallback: "`correspondents`; with a `trace` that was imported `none`", value: oneOf(&w.Before, BeforeNone, BeforeCorrespondents, BeforeDay), doc: "What the database holds when the window begins, beside accounts and preferences: `none` an empty greylist; `correspondents` the triplets of regular correspondents; `day` what the hours before would have left in greylist, preferences and accounts, while the tries that are then still to come are made too. A day of 4,000,000 messages leaves some 1.4 million rows at 10:00, about 80 bytes each on every data node."},
 		{key: "retries", value: oneOf(&w.Retries, RetriesClosed, RetriesPredicted, RetriesNone), doc: "Who makes the tries after the first of a message that was put off: `closed` the peers, each by its own schedule, because of what the database answered or did not; `predicted` the peers, because of what the decision model would answer if no fault were, so that two runs offer the same (it wants `before: day`); `none` nobody."},
+		{key: "paths", value: namesValue(&w.Paths, 1, len(reference.Paths), "paths", func(p *string) value { return oneOf(p, allPaths()...) }), doc: "Which paths are asked, `routing` always among them. Without `greylist` every recipient that has a route is accepted at once, and the greylist is left empty; without `preferences` no webmail user logs in, and without `accounts` the staff rests."},
 	}
 }
 
@@ -121,7 +123,7 @@ func (c *ClientSpec) fields() object {
 	return object{
 		{key: "name", value: nameValue(&c.Name), required: true, doc: "Unique among the clients."},
 		{key: "kind", value: oneOf(&c.Kind, MTA, Webmail), required: true, doc: "An MTA asks for messages, a webmail machine for its users' actions, and for the staff's jobs on accounts."},
-		{key: "nodes", value: namesValue(&c.Nodes, 1, 48, "SQL nodes", nodeNameValue), fallback: "all SQL nodes, those on the host that is called as the client first", doc: "The SQL nodes that it asks, the preferred one first."},
+		{key: "nodes", value: namesValue(&c.Nodes, 1, 48, "SQL nodes", nodeNameValue), fallback: "all SQL nodes, those on the host that is called as the client first; with `system: innodb` the primary first", doc: "The SQL nodes that it asks, the preferred one first."},
 		{key: "connections", value: oneOf(&c.Connections, PerMessage, Persistent), doc: "A new connection for each message or webmail action, as Exim makes it, or one that is kept until it breaks."},
 		{key: "connect_timeout", value: durationValue(&c.ConnectTimeout, time.Millisecond, 5*time.Minute), doc: "Until the node has greeted and let the client in."},
 		{key: "read_timeout", value: orNone(&c.ReadTimeout, durationValue(&c.ReadTimeout, time.Millisecond, 5*time.Minute)), doc: "Until a node that is asked must have answered. Exim has none."},

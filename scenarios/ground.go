@@ -13,22 +13,21 @@ import (
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/external"
-	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 	"github.com/moby/moby/client"
 )
 
-// system is a target that a Conductor runs on. It may have Usage and SaveLogs,
-// too, as a cluster in containers has.
+// system is a target that a Conductor runs on. What else it has is asked for where
+// it is wanted: the capabilities of the package reference, of which the ledger
+// wants Admin, Replicator and Checkpointer, and Usage and SaveLogs, as a
+// cluster in containers has.
 type system interface {
 	reference.Target
-	reference.Admin
 	RunID() string
 	Address(topology.Node) string
 	Version(context.Context) (string, error)
-	SchemaOptions() schema.Options
 }
 
 // ground is where a run takes place.

@@ -31,9 +31,10 @@ func (p *Plan) manifest(runID string) results.Manifest {
 		Bounds: results.Bounds{
 			LagP999US: s.Bounds.LagP999.Microseconds(), SchedP999US: s.Bounds.SchedP999.Microseconds(), GCPauseUS: s.Bounds.GCPause.Microseconds(),
 			StealPPM: s.Bounds.StealPPM, ClockStepUS: s.Bounds.ClockStep.Microseconds(),
+			InFlight: int64(s.Bounds.InFlight),
 		},
 	}
-	if p.imported() {
+	if p.Imported() {
 		m.Trace.Origin = p.file.Header().Origin
 	} else if p.file != nil {
 		m.Trace.MessagesPerDay = p.file.Header().Profile.Model.MessagesPerDay

@@ -34,6 +34,11 @@ func (e objectiveEntry) Write() *node {
 	return e.o.fields().Write()
 }
 
+func objectivesValue(p *[]ObjectiveSpec) value {
+	return listValue[ObjectiveSpec]{p: p, least: 1, most: mostObjectives, what: "objectives", fresh: defaultObjective,
+		entry: func(o *ObjectiveSpec) value { return objectiveEntry{o} }}
+}
+
 // mostObjectives is the most that a scenario has, those of documents included.
 const mostObjectives = 50
 

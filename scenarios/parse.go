@@ -108,7 +108,11 @@ func (d *decoder) fillClients(s *Scenario) {
 	}
 	for i := range s.Clients {
 		if c := &s.Clients[i]; len(c.Nodes) == 0 {
-			c.Nodes = preferOwnHost(c.Name, t.ByRole(topology.SQL))
+			own := c.Name
+			if s.System == SystemInnoDB {
+				own = "" // all ask the primary, until it is dead
+			}
+			c.Nodes = preferOwnHost(own, t.ByRole(topology.SQL))
 		}
 	}
 }
@@ -117,7 +121,9 @@ func (d *decoder) fillClients(s *Scenario) {
 func (d *decoder) check(s *Scenario) {
 	d.checkTopology(s)
 	d.checkExternal(s)
-	if d.Good("cluster", "topology", "external") {
+	d.checkSystem(s)
+	d.checkPaths(s)
+	if d.Good("cluster", "system", "topology", "external") {
 		if t, err := s.Topology(); err != nil {
 			d.Reject("topology", "%v", err)
 		} else {
@@ -138,7 +144,7 @@ func (d *decoder) check(s *Scenario) {
 
 func (d *decoder) checkTopology(s *Scenario) {
 	spec := s.TopologySpec
-	if !s.external() && d.Good("topology.data_nodes", "topology.replicas") && spec.DataNodes%spec.Replicas != 0 {
+	if !s.external() && s.System == SystemNDB && d.Good("topology.data_nodes", "topology.replicas") && spec.DataNodes%spec.Replicas != 0 {
 		d.Reject("topology.data_nodes", "must be a multiple of topology.replicas: %d data nodes cannot form node groups of %d", spec.DataNodes, spec.Replicas)
 	}
 	d.Unique("topology.sql_hosts", "", len(spec.SQLHosts), func(i int) string { return spec.SQLHosts[i] })

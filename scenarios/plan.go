@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/workload"
 )
@@ -32,6 +33,8 @@ type Plan struct {
 	Faults     chaos.Plan
 
 	traceSHA256 string
+	model       *workload.Model     // of the day; nil of an imported trace
+	arrivals    *workload.Arrivals  // nil until somebody wants to know
 	made        *workload.Trace     // what is generated, or was for a file whose hours before are wanted
 	file        *workload.TraceFile // nil if none is replayed
 	survey      *workload.Survey    // of the file
@@ -101,6 +104,7 @@ func (p *Plan) generate() error {
 	p.Population.Accounts, p.Population.Domain = s.Population.Accounts, s.Population.Domain
 	model := profile.Model
 	model.MessagesPerDay, model.JobsPerDay = s.Workload.MessagesPerDay, s.Workload.JobsPerDay
+	p.model = &model
 	from := s.Workload.From.TimeOfDay
 	if s.Workload.From.BusiestHour {
 		hour, _ := model.BusiestHour()
@@ -135,6 +139,9 @@ func (p *Plan) replay(ctx context.Context) error {
 	}
 	header := p.file.Header()
 	p.Trace, p.Population, p.traceSHA256 = p.file, header.Population, p.survey.SHA256
+	if !header.Imported() {
+		p.model = &header.Profile.Model
+	}
 	if header.Imported() || s.Workload.Before != BeforeDay {
 		return nil
 	}
@@ -168,8 +175,19 @@ func (p *Plan) TraceSHA256() string {
 	return p.traceSHA256
 }
 
-// imported says that the trace is of a log.
-func (p *Plan) imported() bool { return p.file != nil && p.file.Header().Imported() }
+// Imported says that the trace is of a log.
+func (p *Plan) Imported() bool { return p.file != nil && p.file.Header().Imported() }
+
+// paths are those that the replay asks.
+func (p *Plan) paths() []reference.Path {
+	var asked []reference.Path
+	for _, path := range reference.Paths {
+		if p.Scenario.Workload.Asks(path) {
+			asked = append(asked, path)
+		}
+	}
+	return asked
+}
 
 func (s *Scenario) clients(t topology.Topology) ([]workload.Client, error) {
 	var clients []workload.Client
@@ -269,7 +287,7 @@ hosts and nodes
 func (p *Plan) source() string {
 	s := p.Scenario
 	switch {
-	case p.imported():
+	case p.Imported():
 		lines := fmt.Sprintf("trace file  %s, %s\npopulation  the trace's %d recipients in %d domains, each made an account\n",
 			plain(s.Workload.Trace, 200), plain(p.file.Header().Origin, 1000), p.survey.Recipients, p.survey.Domains)
 		if p.survey.Refused > 0 {

@@ -11,9 +11,11 @@ package scenarios
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/workload"
@@ -27,6 +29,7 @@ type Scenario struct {
 	Hypothesis     string // one sentence that the run may prove wrong
 	Seed           uint64 // of population, trace and fault plan
 	Cluster        ClusterKind
+	System         System
 	Schema         string       // folder of files that take the place of reference/schema's, as it was written; "" for none
 	TopologySpec   TopologySpec // the zero value with an external cluster
 	External       External     // of no meaning without
@@ -80,7 +83,12 @@ type Workload struct {
 	Speed          int // virtual seconds a wall second
 	Retries        Retries
 	Before         Before // what the database holds when it begins
+	// Paths are the names of the paths that are asked, routing always among them.
+	Paths []string
 }
+
+// Asks says whether a path is asked.
+func (w Workload) Asks(p reference.Path) bool { return slices.Contains(w.Paths, p.String()) }
 
 // Span is how much of the virtual day the window covers.
 func (w Workload) Span() time.Duration { return w.Duration * time.Duration(w.Speed) }
@@ -222,6 +230,9 @@ func (s *Scenario) Topology() (topology.Topology, error) {
 		return s.External.topology(), nil
 	}
 	spec := s.TopologySpec
+	if s.System != SystemNDB {
+		return s.servers(), nil
+	}
 	t, err := topology.New(topology.Shape{DataNodes: spec.DataNodes, Replicas: spec.Replicas, SQLHosts: spec.SQLHosts})
 	if err != nil {
 		return topology.Topology{}, fmt.Errorf("lay out the topology of scenario %s: %w", s.Name, err)
@@ -268,7 +279,7 @@ func (s *Scenario) Objectives() []results.Objective {
 func defaults() *Scenario {
 	return &Scenario{
 		Seed:    1,
-		Cluster: ClusterContainers, External: defaultExternal(),
+		Cluster: ClusterContainers, System: SystemNDB, External: defaultExternal(),
 		TopologySpec: TopologySpec{
 			DataNodes: 2,
 			Replicas:  2,
@@ -292,6 +303,7 @@ func defaults() *Scenario {
 			End:            EndWithDuration,
 			Retries:        RetriesClosed,
 			Before:         BeforeCorrespondents,
+			Paths:          allPaths(),
 		},
 		Links: []LinkSpec{}, Faults: []FaultSpec{}, FaultRates: map[string]int64{},
 		ObjectiveSpecs: []ObjectiveSpec{{

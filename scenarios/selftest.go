@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/schema"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
@@ -155,7 +156,11 @@ func changedSchema(changed func() (name, text string, err error)) (folder string
 func loseWrite(ctx context.Context, target system) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	db, err := target.OpenAdmin(target.Topology().ByRole(topology.SQL)[0].ID)
+	admin, ok := target.(reference.Admin)
+	if !ok {
+		return errors.New("lose a write: the target has no administrator")
+	}
+	db, err := admin.OpenAdmin(target.Topology().ByRole(topology.SQL)[0].ID)
 	if err != nil {
 		return err
 	}

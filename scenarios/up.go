@@ -10,6 +10,7 @@ import (
 	"regexp"
 
 	"github.com/mailbench/mailbench/chaos"
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/moby/moby/client"
 )
@@ -39,6 +40,9 @@ func Up(ctx context.Context, docker *client.Client, p *Plan, name, image string,
 	}
 	if p.External() {
 		return &InputError{Msg: fmt.Sprintf("the cluster of scenario %s is external: nothing is there to be started", p.Scenario.Name)}
+	}
+	if s := p.Scenario; s.System != SystemNDB {
+		return &InputError{Msg: fmt.Sprintf("scenario %s is of system %s: only an NDB cluster can stay when its command ends", s.Name, s.System)}
 	}
 	found, err := FindImage(ctx, docker, image, w, terminal)
 	if err != nil {
@@ -83,7 +87,7 @@ func Down(ctx context.Context, docker *client.Client, name string) error {
 
 // start starts a cluster within startTimeout, and removes what there is of it
 // when it does not come up.
-func start(ctx context.Context, c *cluster.Cluster) error {
+func start(ctx context.Context, c reference.Target) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	err := c.Start(starting)
@@ -98,7 +102,7 @@ func start(ctx context.Context, c *cluster.Cluster) error {
 
 // remove removes a cluster, after an interrupt too. What it could not remove is
 // for heal.
-func remove(ctx context.Context, c *cluster.Cluster) error {
+func remove(ctx context.Context, c reference.Target) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := c.Stop(ctx); err != nil {

@@ -240,19 +240,27 @@ func (c changesBefore) add(day time.Time, j *Job) {
 	}
 	for _, change := range j.Changes {
 		change.At = day.Add(j.At)
-		var before *accounts.Account
-		if a, ok := c.accounts[change.Login]; ok {
-			before = &a
-		} else if i, ok := c.population.index(change.Login); ok {
-			a := c.population.account(i, c.since)
-			before = &a
-		}
-		after, err := accounts.Apply(before, change)
-		if err != nil {
+		if !c.apply(change) {
 			return
 		}
-		c.accounts[change.Login] = after // no job renames
 	}
+}
+
+// apply makes one change, unless the model refuses it.
+func (c changesBefore) apply(change accounts.Change) bool {
+	var before *accounts.Account
+	if a, ok := c.accounts[change.Login]; ok {
+		before = &a
+	} else if i, ok := c.population.index(change.Login); ok {
+		a := c.population.account(i, c.since)
+		before = &a
+	}
+	after, err := accounts.Apply(before, change)
+	if err != nil {
+		return false
+	}
+	c.accounts[change.Login] = after // no job renames
+	return true
 }
 
 func (c changesBefore) rows() []accounts.Account {

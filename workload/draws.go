@@ -25,6 +25,7 @@ const (
 	streamTryAddress    stream = 16 // which host of a sender makes a try
 	streamBurst         stream = 17 // in which minutes mail comes in bursts
 	streamPastClient    stream = 18 // when a client of the past earned its last credit
+	streamDay           stream = 19 // the seed of another day
 )
 
 // increment is what splitmix64 adds: 2^64 divided by the golden ratio, made odd.

@@ -47,7 +47,7 @@ type Replay struct {
 	Recorder Recorder
 	Ledger   Ledger        // nil if nobody wants to know
 	Anchor   time.Time     // from time.Now, so that it has a monotonic reading
-	Start    time.Duration // when the window's first microsecond is due, since the anchor; not used with Stretch
+	Start    time.Duration // when the window's first microsecond is due, since the anchor
 	Speed    int           // virtual seconds a wall second, 1 or more
 	Day      time.Time     // midnight of the virtual day
 	// MaxInFlight bounds the sessions that are under way, 1 or more. Overflow says
@@ -57,6 +57,10 @@ type Replay struct {
 	// ClosedLoop has peers whose recipients are put off come back by their own
 	// schedules, because of what the target answered.
 	ClosedLoop bool
+	// Paths are those that are asked, Routing among them; nil for all. Without
+	// Greylist a recipient that has a route is accepted at once; without Preferences
+	// no action, and without Accounts no job asks anything.
+	Paths []reference.Path
 	// Later are tries to perform beside the trace: those that peers still have to
 	// make when the window begins, or tries that were predicted.
 	Later []*Try
@@ -66,21 +70,19 @@ type Replay struct {
 	Drain   time.Duration
 	Sleeper Sleeper // by what it waits for the time of an op; nil for Go's timers, up to 1 ms late
 
-	// Stretch divides the window into stretches of that much virtual time, 1 s or
-	// more, the last of which may be shorter; 0 performs it without a stop. Virtual
-	// time stands still between them. A stretch holds the sessions of its virtual
-	// time, with those of their ops that come later. It is over when these have
-	// ended, which may be before its time is: who wants its whole length waits in
-	// Turn. At its time's end its sessions have Drain to end before they are cut
-	// short, and if any of its sessions was not started then, the replay ends.
-	Stretch time.Duration
+	// Turn divides the window into stretches, nil performs it without a stop, and
+	// Start and Speed are for that. Virtual time stands still between stretches. A
+	// stretch holds the sessions of its virtual time, with those of their ops that come
+	// later. It is over when these have ended, which may be before its time is: who
+	// wants its whole length waits in Turn. At its time's end its sessions have Drain to
+	// end before they are cut short, and if any of its sessions was not started then,
+	// the replay ends.
+	//
 	// Turn is called before each stretch, numbered from 0, also one that holds
 	// nothing, while no session is under way; sessions that clients keep idle stay
-	// open. It returns when the stretch may begin, with the time since the anchor
-	// at which its first microsecond is due: ops of a time that has passed are
-	// late, as after Start. An error ends the replay, and so should ctx end Turn.
-	// It must be set if Stretch is, and only then.
-	Turn func(ctx context.Context, stretch int) (begin time.Duration, err error)
+	// open. It is told at which virtual time the stretch begins, and returns when it may.
+	// An error ends the replay, and so should ctx end Turn.
+	Turn func(ctx context.Context, stretch int, from time.Duration) (Stretch, error)
 	// Rest is called when a stretch is over and none of its sessions is under way:
 	// once after each Turn that returned no error, before Run returns, whatever
 	// ended the stretch. nil if nobody wants to know.
@@ -184,14 +186,12 @@ func (r *Replay) Validate() error {
 		{r.Recorder != nil, "Recorder is nil"},
 		{!r.Anchor.IsZero(), "Anchor is not set"},
 		{!r.Day.IsZero(), "Day is not set"},
+		{r.asks(reference.Routing), fmt.Sprintf("Paths is %v, must hold %v", r.Paths, reference.Routing)},
 		{r.Speed >= 1, fmt.Sprintf("Speed is %d, must be 1 or more", r.Speed)},
 		{r.MaxInFlight >= 1, fmt.Sprintf("MaxInFlight is %d, must be 1 or more", r.MaxInFlight)},
 		{r.Overflow <= OverflowDrop, fmt.Sprintf("Overflow is %d, must be OverflowWait (0), OverflowPutOff (1) or OverflowDrop (2)", r.Overflow)},
 		{r.Drain > 0, fmt.Sprintf("Drain is %v, must be above 0", r.Drain)},
-		{r.Stretch == 0 || r.Stretch >= minStretch, fmt.Sprintf("Stretch is %v, must be 0 or at least %v", r.Stretch, minStretch)},
-		{r.Stretch == 0 || r.Turn != nil, fmt.Sprintf("Turn is nil, must be set for a Stretch of %v", r.Stretch)},
-		{r.Stretch > 0 || r.Turn == nil, "Turn is set, must be nil without a Stretch"},
-		{r.Stretch > 0 || r.Rest == nil, "Rest is set, must be nil without a Stretch"},
+		{r.Turn != nil || r.Rest == nil, "Rest is set, must be nil without Turn"},
 		{len(r.Clients) >= 1 && len(r.Clients) <= 255, fmt.Sprintf("Clients has %d, must have 1 to 255", len(r.Clients))},
 	} {
 		if !rule.ok {
@@ -215,6 +215,9 @@ func (r *Replay) Validate() error {
 	}
 	return nil
 }
+
+// asks says whether a path is asked.
+func (r *Replay) asks(p reference.Path) bool { return r.Paths == nil || slices.Contains(r.Paths, p) }
 
 // Run performs the trace and returns when every session is over. When ctx ends
 // it starts nothing more, drains, and returns an error that wraps ctx's cause if
@@ -253,7 +256,7 @@ func (r *Replay) Run(ctx context.Context) (Stats, error) {
 		return stats, fmt.Errorf("replay ended after %d sessions of its trace: %w", p.first, err)
 	}
 	// A stretch that failed is one even if only tries were left to it.
-	failed := r.Stretch > 0 && why != nil && !errors.Is(why, context.Cause(ctx))
+	failed := r.Turn != nil && why != nil && !errors.Is(why, context.Cause(ctx))
 	if whole := r.Trace.Messages() + r.Trace.Actions() + r.Trace.Jobs(); p.first < whole || failed {
 		return stats, fmt.Errorf("replay ended after %d of %d sessions of its trace: %w", p.first, whole, why)
 	}
@@ -339,6 +342,9 @@ func (r *Replay) perform(ctx context.Context, machines map[Kind][]*machine, item
 		kind, number = Webmail, item.Action.Number
 	default:
 		kind, number = Webmail, item.Job.Number
+	}
+	if item.Action != nil && !r.asks(reference.Preferences) || item.Job != nil && !r.asks(reference.Accounts) {
+		return
 	}
 	d := newDraws(r.Trace.Seed(), streamClient, number)
 	m := machines[kind][d.below(len(machines[kind]))]
@@ -476,7 +482,7 @@ func (s *session) recipient(ctx context.Context, offset time.Duration, i int, t 
 		return deferred
 	case !route.Verdict.Accepts():
 		return refused
-	case !route.Greylist:
+	case !route.Greylist || !s.replay.asks(reference.Greylist):
 		return accepted
 	}
 	request := greylist.Request{Client: t.Client, Sender: t.Message.Sender, Recipient: address, Now: s.replay.Day.Add(t.At)}

@@ -774,6 +774,54 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// TestPathsThatAreLeftOut replays ten minutes of messages, all of which greylisting
+// would put off, logins and jobs, with some of the paths.
+func TestPathsThatAreLeftOut(t *testing.T) {
+	all := []reference.Operation{
+		reference.Route, reference.CheckGreylist, reference.RouteDelivery, reference.ReadPreferences, reference.SetPreference, reference.ChangeAccount,
+	}
+	for _, row := range []struct {
+		sentence string
+		paths    []reference.Path
+		asked    []reference.Operation
+	}{
+		{"without a list all are asked, and what is put off is not delivered", nil,
+			[]reference.Operation{reference.Route, reference.CheckGreylist, reference.ReadPreferences, reference.SetPreference, reference.ChangeAccount}},
+		{"without greylisting who has a route is accepted at once", []reference.Path{reference.Routing, reference.Preferences, reference.Accounts},
+			[]reference.Operation{reference.Route, reference.RouteDelivery, reference.ReadPreferences, reference.SetPreference, reference.ChangeAccount}},
+		{"without preferences nobody logs in", []reference.Path{reference.Routing, reference.Greylist, reference.Accounts},
+			[]reference.Operation{reference.Route, reference.CheckGreylist, reference.ChangeAccount}},
+		{"without accounts the staff rests", []reference.Path{reference.Routing, reference.Greylist, reference.Preferences},
+			[]reference.Operation{reference.Route, reference.CheckGreylist, reference.ReadPreferences, reference.SetPreference}},
+		{"with routing alone nothing is written", []reference.Path{reference.Routing},
+			[]reference.Operation{reference.Route, reference.RouteDelivery}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			out := &samples{}
+			model := quietModel(10, 1000)
+			model.JobsPerDay = 60 * 60
+			r := newReplay(t, model, Window{0, 10 * time.Minute}, &fakeTarget{route: routing.Local, grey: greylist.New}, out, mta(1, 2), webmail(1, 2))
+			r.Paths = row.paths
+			stats, err := r.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stats.Ended != stats.Offered || stats.InFlight() != 0 {
+				t.Errorf("%s: of %d sessions %d ended", row.sentence, stats.Offered, stats.Ended)
+			}
+			asked := map[reference.Operation]bool{}
+			for _, s := range out.all {
+				asked[s.Operation] = true
+			}
+			for _, op := range all {
+				if want := slices.Contains(row.asked, op); asked[op] != want {
+					t.Errorf("%s: %s is asked: %t, want %t", row.sentence, op, asked[op], want)
+				}
+			}
+		})
+	}
+}
+
 // TestJobsAreWhatTheModelAllows does all jobs of a day in the decision model.
 func TestJobsAreWhatTheModelAllows(t *testing.T) {
 	m := Berkeley2008()
@@ -832,7 +880,6 @@ func TestJobsAreWhatTheModelAllows(t *testing.T) {
 }
 
 func TestReplayNamesWhatIsWrong(t *testing.T) {
-	noTurn := func(context.Context, int) (time.Duration, error) { return 0, nil }
 	for _, row := range []struct {
 		field string
 		spoil func(*Replay)
@@ -842,13 +889,10 @@ func TestReplayNamesWhatIsWrong(t *testing.T) {
 		{"Recorder", func(r *Replay) { r.Recorder = nil }},
 		{"Anchor", func(r *Replay) { r.Anchor = time.Time{} }},
 		{"Day", func(r *Replay) { r.Day = time.Time{} }},
+		{"must hold routing", func(r *Replay) { r.Paths = []reference.Path{reference.Preferences} }},
 		{"Speed", func(r *Replay) { r.Speed = 0 }},
 		{"MaxInFlight", func(r *Replay) { r.MaxInFlight = 0 }},
 		{"Drain", func(r *Replay) { r.Drain = 0 }},
-		{"Stretch is -1", func(r *Replay) { r.Stretch, r.Turn = -1, noTurn }},
-		{"at least 1s", func(r *Replay) { r.Stretch, r.Turn = time.Second-1, noTurn }},
-		{"Turn is nil", func(r *Replay) { r.Stretch = time.Second }},
-		{"Turn is set", func(r *Replay) { r.Turn = noTurn }},
 		{"Rest is set", func(r *Replay) { r.Rest = func(int) {} }},
 		{"Clients", func(r *Replay) { r.Clients = nil }},
 		{"no MTA", func(r *Replay) { r.Clients = r.Clients[1:] }},

@@ -8,19 +8,28 @@ import (
 	"time"
 )
 
-// minStretch bounds how often a replay stops.
-const minStretch = time.Second
-
-// part is stretch k, from 0, of a window that is divided into stretches of each,
-// the last of which may be shorter, and how many there are. Without each it is
-// the whole.
-func (w Window) part(each time.Duration, k int) (part Window, of int) {
-	if each == 0 {
-		return w, 1
-	}
-	begun := time.Duration(k) * each
-	return Window{w.From + begun, min(each, w.Duration-begun)}, int((w.Duration-1)/each) + 1
+// Stretch is a part of a replay's window that is performed without a stop. It
+// begins where the one before it ended.
+type Stretch struct {
+	// To is the virtual time at which it ends, later than where it begins. What
+	// comes after the window's end is cut off.
+	To time.Duration
+	// Due is when a virtual time of it comes in wall time, since the anchor; it must
+	// not fall. Ops of a time that has passed are late, as after Start.
+	Due func(at time.Duration) time.Duration
+	// Stop ends it when it is closed, as if it had ended with the last session that was
+	// started: what comes then is of the next stretch. nil if nobody will.
+	Stop <-chan struct{}
 }
+
+// Paced is Stretch.Due for a stretch whose virtual time runs at a constant speed,
+// in virtual seconds a wall second, from begin on.
+func Paced(from, begin time.Duration, speed int) func(at time.Duration) time.Duration {
+	return func(at time.Duration) time.Duration { return begin + (at-from)/time.Duration(speed) }
+}
+
+// errStopped is why a stretch that was stopped started no more.
+var errStopped = errors.New("the stretch was stopped")
 
 // performance is a replay under way.
 type performance struct {
@@ -34,66 +43,84 @@ type performance struct {
 // stretches performs one after another, or the whole window as one. why is nil
 // if nothing was left.
 func (p *performance) stretches(ctx context.Context) (why error) {
-	for k, of := 0, 1; k < of; k++ {
-		var part Window
-		part, of = p.Trace.Window().part(p.Stretch, k)
-		begin, err := p.turn(ctx, k, of)
+	window := p.Trace.Window()
+	end := window.From + window.Duration
+	if p.Turn == nil {
+		return p.stretch(ctx, Stretch{To: end, Due: Paced(window.From, p.Start, p.Speed)})
+	}
+	for k, from := 0, window.From; from < end; k++ {
+		part, err := p.turn(ctx, k, from)
 		if err != nil {
 			return err
 		}
-		err = p.stretch(ctx, part, begin)
+		part.To = min(part.To, end)
+		err = p.stretch(ctx, part)
 		if p.Rest != nil {
 			p.Rest(k)
 		}
-		if errors.Is(err, errOverrun) && p.Stretch > 0 {
-			err = fmt.Errorf("stretch %d of %d: %w", k+1, of, err)
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errStopped):
+			from = max(from, min(part.To, p.pacer.following()))
+		case errors.Is(err, errOverrun):
+			return fmt.Errorf("stretch %d: %w", k+1, err)
+		case err != nil:
 			return err
+		default:
+			from = part.To
 		}
 	}
 	return nil
 }
 
 // turn waits until a stretch may begin.
-func (p *performance) turn(ctx context.Context, k, of int) (begin time.Duration, err error) {
-	if p.Stretch == 0 {
-		return p.Start, nil
-	}
+func (p *performance) turn(ctx context.Context, k int, from time.Duration) (part Stretch, err error) {
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return part, context.Cause(ctx)
 	}
-	begin, err = p.Turn(ctx, k)
+	part, err = p.Turn(ctx, k, from)
+	if err == nil && (part.To <= from || part.Due == nil) {
+		err = fmt.Errorf("it ends at %v and must end after %v, and have Due", part.To, from)
+	}
 	if err == nil {
-		return begin, nil
+		return part, nil
 	}
-	err = fmt.Errorf("stretch %d of %d did not begin: %w", k+1, of, err)
+	err = fmt.Errorf("stretch %d did not begin: %w", k+1, err)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
-	return 0, err
+	return part, err
 }
 
-// stretch performs part of the window, whose first microsecond is due at begin,
-// and returns when its sessions are over. why is why some were not started.
-func (p *performance) stretch(ctx context.Context, part Window, begin time.Duration) (why error) {
-	end := part.From + part.Duration
-	intended := func(at time.Duration) time.Duration { return begin + (at-part.From)/time.Duration(p.Speed) }
-	p.pacer.due, p.pacer.until = intended, end
+// stretch performs a part of the window and returns when its sessions are over. why
+// is why some were not started.
+func (p *performance) stretch(ctx context.Context, part Stretch) (why error) {
+	p.pacer.due, p.pacer.until = part.Due, part.To
 	// Sessions outlive ctx until the drain is over.
 	working, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var sessions sync.WaitGroup
 	// What is still held back a drain after the end is not started: it would be
 	// replayed into a cluster that has long recovered.
-	pacing, stop := context.WithDeadlineCause(ctx, p.Anchor.Add(intended(end)+p.Drain), errOverrun)
-	defer stop()
+	pacing, giveUp := context.WithDeadlineCause(ctx, p.Anchor.Add(part.Due(part.To)+p.Drain), errOverrun)
+	defer giveUp()
+	if part.Stop != nil {
+		var stop context.CancelCauseFunc
+		pacing, stop = context.WithCancelCause(pacing)
+		defer stop(nil)
+		go func() {
+			select {
+			case <-part.Stop:
+				stop(errStopped)
+			case <-pacing.Done():
+			}
+		}()
+	}
 	// Who has performed a session waits for another, because a new goroutine
 	// must first grow its stack to what a driver needs.
 	next := make(chan Item)
 	work := func(item Item) {
 		for more := true; more; item, more = <-next {
-			p.perform(working, p.machines, item, intended(item.At))
+			p.perform(working, p.machines, item, part.Due(item.At))
 			<-p.slots
 			p.counters.ended.Add(1)
 		}
@@ -104,11 +131,13 @@ func (p *performance) stretch(ctx context.Context, part Window, begin time.Durat
 		if !ok {
 			break
 		}
-		p.counters.offered.Add(1)
-		if item.Try != nil {
-			p.counters.tries.Add(1)
-		}
+		p.offer(item, 1)
 		taken, ok := p.takeSlot(pacing, p.slots)
+		if !ok && errors.Is(context.Cause(pacing), errStopped) {
+			p.offer(item, -1) // it will be, in the next stretch
+			p.pacer.putBack(item)
+			break
+		}
 		if !ok {
 			heldBack = true
 			break
@@ -131,7 +160,7 @@ func (p *performance) stretch(ctx context.Context, part Window, begin time.Durat
 
 	why = context.Cause(pacing)
 	drain := p.Drain
-	if p.Stretch > 0 && errors.Is(why, errOverrun) && !heldBack && !p.pacer.left() {
+	if p.Turn != nil && errors.Is(why, errOverrun) && !heldBack && !p.pacer.left() {
 		drain = 0 // the pacer has waited for these sessions as long as that
 	}
 	over := make(chan struct{})
@@ -152,4 +181,12 @@ func (p *performance) stretch(ctx context.Context, part Window, begin time.Durat
 		return nil
 	}
 	return why
+}
+
+// offer counts a session whose time has come, or takes that back with -1.
+func (p *performance) offer(item Item, n int64) {
+	p.counters.offered.Add(n)
+	if item.Try != nil {
+		p.counters.tries.Add(n)
+	}
 }

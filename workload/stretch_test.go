@@ -17,49 +17,25 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
-func TestPartsOfAWindow(t *testing.T) {
-	for _, row := range []struct {
-		sentence string
-		window   Window
-		each     time.Duration
-		want     []Window
-	}{
-		{"without stretches it is whole", Window{5, 70 * time.Second}, 0, []Window{{5, 70 * time.Second}}},
-		{"the last is shorter", Window{5, 50 * time.Second}, 20 * time.Second, []Window{{5, 20 * time.Second}, {5 + 20*time.Second, 20 * time.Second}, {5 + 40*time.Second, 10 * time.Second}}},
-		{"or as long", Window{0, 40 * time.Second}, 20 * time.Second, []Window{{0, 20 * time.Second}, {20 * time.Second, 20 * time.Second}}},
-		{"a window that is shorter is one", Window{0, time.Microsecond}, 20 * time.Second, []Window{{0, time.Microsecond}}},
-	} {
-		var got []Window
-		for k, of := 0, 1; k < of && k < 10; k++ {
-			var part Window
-			part, of = row.window.part(row.each, k)
-			got = append(got, part)
-		}
-		if !slices.Equal(got, row.want) {
-			t.Errorf("%s: got %v, want %v", row.sentence, got, row.want)
-		}
-	}
-}
-
 // turns is who lets a replay's stretches begin, each some time after the one before.
 type turns struct {
 	log    []string // "turn 0", "rest 0"
 	at     []time.Duration
 	begins []time.Duration
+	length time.Duration // of a stretch, virtual
 }
 
 // inStretches divides the replay. Stretch k begins k+2 times the pause after the
 // one before is over. No session may be under way meanwhile.
 func inStretches(t *testing.T, r *Replay, stretch, pause time.Duration) *turns {
-	turns := &turns{}
+	turns := &turns{length: stretch}
 	idle := func(when string, k int) {
 		if s := r.Stats(); s.InFlight() != 0 {
 			t.Errorf("%s %d: %d sessions are under way", when, k, s.InFlight())
 		}
 		turns.log = append(turns.log, fmt.Sprintf("%s %d", when, k))
 	}
-	r.Stretch = stretch
-	r.Turn = func(ctx context.Context, k int) (time.Duration, error) {
+	r.Turn = func(ctx context.Context, k int, from time.Duration) (Stretch, error) {
 		idle("turn", k)
 		turns.at = append(turns.at, time.Since(r.Anchor))
 		before := r.Stats()
@@ -68,7 +44,7 @@ func inStretches(t *testing.T, r *Replay, stretch, pause time.Duration) *turns {
 			t.Errorf("turn %d: stats were %+v and became %+v", k, before, after)
 		}
 		turns.begins = append(turns.begins, time.Since(r.Anchor)+pause)
-		return turns.begins[k], nil
+		return Stretch{To: from + stretch, Due: Paced(from, turns.begins[k], r.Speed)}, nil
 	}
 	r.Rest = func(k int) { idle("rest", k) }
 	return turns
@@ -90,8 +66,8 @@ func (u *turns) check(t *testing.T, sentence string, r *Replay, out *samples) {
 			continue
 		}
 		since := s.Virtual - r.Trace.Window().From
-		k := int(since / r.Stretch)
-		if want := u.begins[k] + (since-time.Duration(k)*r.Stretch)/time.Duration(r.Speed); s.Intended != want {
+		k := int(since / u.length)
+		if want := u.begins[k] + (since-time.Duration(k)*u.length)/time.Duration(r.Speed); s.Intended != want {
 			t.Fatalf("%s: try %d of message %d at %v is intended at %v, want %v in stretch %d", sentence, s.Try, s.Message, s.Virtual, s.Intended, want, k)
 		}
 		if s.Queue() < 0 {
@@ -192,7 +168,7 @@ func TestPeersComeBackInLaterStretches(t *testing.T) {
 				if s.Operation != reference.Route {
 					continue
 				}
-				if s.Try > 0 && s.Virtual/r.Stretch == last[s.Message]/r.Stretch {
+				if s.Try > 0 && s.Virtual/turns.length == last[s.Message]/turns.length {
 					within++
 				}
 				last[s.Message] = s.Virtual
@@ -220,19 +196,19 @@ func TestAnErrorOfTurnEndsTheReplay(t *testing.T) {
 		window   Window
 		text     string
 	}{
-		{"with much left", quietModel(30, 0), Window{0, time.Minute}, "stretch 2 of 3 did not begin"},
-		{"with nothing left but silence", quietModel(0, 0), Window{0, 2 * time.Minute}, "of 0 sessions of its trace: stretch 2 of 6 did not begin"},
+		{"with much left", quietModel(30, 0), Window{0, time.Minute}, "stretch 2 did not begin"},
+		{"with nothing left but silence", quietModel(0, 0), Window{0, 2 * time.Minute}, "of 0 sessions of its trace: stretch 2 did not begin"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			out, other := &samples{}, errors.New("the other side is gone")
 			r := newReplay(t, row.model, row.window, &fakeTarget{route: routing.Unknown}, out, mta(1))
 			turns := inStretches(t, r, 20*time.Second, time.Second)
 			turn := r.Turn
-			r.Turn = func(ctx context.Context, k int) (time.Duration, error) {
+			r.Turn = func(ctx context.Context, k int, from time.Duration) (Stretch, error) {
 				if k == 1 {
-					return 0, other
+					return Stretch{}, other
 				}
-				return turn(ctx, k)
+				return turn(ctx, k, from)
 			}
 			stats, err := r.Run(t.Context())
 			if !errors.Is(err, other) || !strings.Contains(err.Error(), row.text) {
@@ -279,12 +255,12 @@ func TestEndOfTheContextInStretches(t *testing.T) {
 			r := newReplay(t, row.model, Window{0, time.Minute}, target, out, mta(1))
 			turns := inStretches(t, r, 20*time.Second, time.Second)
 			turn := r.Turn
-			r.Turn = func(ctx context.Context, k int) (time.Duration, error) {
-				begin, err := turn(ctx, k)
+			r.Turn = func(ctx context.Context, k int, from time.Duration) (Stretch, error) {
+				part, err := turn(ctx, k, from)
 				if row.obeys && ctx.Err() != nil {
-					return 0, ctx.Err()
+					return Stretch{}, ctx.Err()
 				}
-				return begin, err
+				return part, err
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			if row.after == 0 {
@@ -368,7 +344,7 @@ func TestATryOfTheStretchThatComesInItsDrainIsMade(t *testing.T) {
 		turns.check(t, "a try that comes in the drain", r, out)
 		late := 0
 		for _, s := range out.all {
-			if s.Try == 1 && s.Virtual < r.Stretch && s.Attempts[0].Dispatched > turns.begins[0]+r.Stretch && s.Attempts[0].Dispatched < turns.at[1] {
+			if s.Try == 1 && s.Virtual < turns.length && s.Attempts[0].Dispatched > turns.begins[0]+turns.length && s.Attempts[0].Dispatched < turns.at[1] {
 				late++
 			}
 		}
@@ -404,7 +380,7 @@ func TestAnOverrunOfAStretchEndsTheReplay(t *testing.T) {
 			r.MaxInFlight, r.Drain = 4, 20*time.Second
 			turns := inStretches(t, r, 20*time.Second, time.Second)
 			stats, err := r.Run(t.Context())
-			if !errors.Is(err, errOverrun) || !strings.Contains(err.Error(), "stretch 1 of 3: ") {
+			if !errors.Is(err, errOverrun) || !strings.Contains(err.Error(), "stretch 1: ") {
 				t.Errorf("error %v, want that of an overrun of the first stretch", err)
 			}
 			if want := turns.want(1); !slices.Equal(turns.log, want) {
@@ -466,4 +442,75 @@ func TestAnOverrunOfAStretchEndsTheReplay(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestStoppedStretches holds that a stretch that is stopped leaves what it did not
+// start to the next one, in its order and on time there, also what found no slot.
+func TestStoppedStretches(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		inFlight int
+		took     time.Duration // by a session
+		speed    func(k int) int
+		retries  bool
+	}{
+		{"with slots for all", 1000, 10 * time.Millisecond, func(int) int { return 1 }, false},
+		{"each twice as fast as the one before", 1000, 10 * time.Millisecond, func(k int) int { return 1 << k }, false},
+		{"with sessions held back", 4, time.Second, func(int) int { return 1 }, false},
+		{"with peers that come back", 1000, 10 * time.Millisecond, func(k int) int { return 60 * (k + 1) }, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			run := func(stop time.Duration) []string {
+				out, target := &samples{}, &fakeTarget{route: routing.Unknown}
+				target.ask = func(ctx context.Context, _ topology.ID, _ reference.Operation) error {
+					sleep(ctx, row.took)
+					return nil
+				}
+				r := newReplay(t, quietModel(600, 0), Window{0, time.Minute}, target, out, mta(1)) // 10 a second
+				if row.retries {
+					r = newReplay(t, hourOfMail(0), Window{Duration: 90 * time.Minute}, newGreylisting(), out, mta(1), mta(2))
+					r.ClosedLoop = true
+				}
+				r.MaxInFlight = row.inFlight
+				begins, stretches := time.Duration(0), 0
+				if stop > 0 {
+					r.Turn = func(_ context.Context, k int, from time.Duration) (Stretch, error) {
+						stretches++
+						if k > 0 && r.Stats().InFlight() > 0 {
+							t.Errorf("%s: sessions are under way at turn %d", row.sentence, k)
+						}
+						begins = time.Since(r.Anchor) + time.Second
+						part := Stretch{To: r.Trace.Window().Duration, Due: Paced(from, begins, row.speed(k))}
+						if k < 5 {
+							stopped := make(chan struct{})
+							part.Stop = stopped
+							time.AfterFunc(time.Second+stop, func() { close(stopped) })
+						} else {
+							r.Drain = time.Hour
+						}
+						return part, nil
+					}
+				}
+				if stop == 0 {
+					r.Drain = time.Hour
+				}
+				stats, err := r.Run(t.Context())
+				if err != nil || stats.Offered != stats.Started || stats.Ended != stats.Started || stats.CutShort > 0 || stop > 0 && stretches < 5 {
+					t.Errorf("%s: %v, %d stretches: %+v", row.sentence, err, stretches, stats)
+				}
+				if row.inFlight > 10 {
+					for _, s := range out.all {
+						if s.Operation == reference.Route && s.Recipient == 0 && s.Queue() > 30*time.Millisecond {
+							t.Fatalf("%s: message %d is %v late", row.sentence, s.Message, s.Queue())
+						}
+					}
+				}
+				return out.ops()
+			}
+			whole, stopped := run(0), run(3500*time.Millisecond)
+			if !slices.Equal(whole, stopped) || len(whole) < 500 {
+				t.Errorf("%s: %d ops, without stretches %d, or others", row.sentence, len(stopped), len(whole))
+			}
+		})
+	}
 }

@@ -256,14 +256,23 @@ func (t *Trace) action(number uint64, at time.Duration) Action {
 // and a lower number before a higher one. It holds no more than the arrivals of one minute.
 func (t *Trace) All() iter.Seq[Item] {
 	return func(yield func(Item) bool) {
-		var arrivals []arrival
 		first, end := t.window.minutes()
 		for minute := first; minute < end; minute++ {
-			arrivals = t.arrivals(arrivals[:0], minute)
-			for _, a := range arrivals {
-				if !yield(t.item(a, minute)) {
+			for item := range t.minute(minute) {
+				if !yield(item) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// minute yields the items of the window in one minute of the day.
+func (t *Trace) minute(minute int) iter.Seq[Item] {
+	return func(yield func(Item) bool) {
+		for _, a := range t.arrivals(nil, minute) {
+			if !yield(t.item(a, minute)) {
+				return
 			}
 		}
 	}

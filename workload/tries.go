@@ -104,9 +104,10 @@ const forever time.Duration = math.MaxInt64
 // pacer yields what is due, from the trace and from the tries that peers still
 // have to make, in the order of virtual time.
 type pacer struct {
-	items <-chan Item // of the trace, closed at its end
-	head  *Item       // the next of them, nil if it is not known yet
-	ended bool        // whether the trace has
+	items <-chan Item   // of the trace, closed at its end
+	head  *Item         // the next of them, nil if it is not known yet
+	ended bool          // whether the trace has
+	last  time.Duration // virtual, of the last item of the trace that came out
 	tries *tries
 	// over says whether no session is under way that could put something off.
 	over  func() bool
@@ -150,6 +151,7 @@ func (p *pacer) next(ctx context.Context) (item Item, ok bool) {
 		}
 		if fromTrace {
 			item, p.head = *p.head, nil
+			p.last = item.At
 			return item, true
 		}
 		try := p.tries.take()
@@ -169,6 +171,24 @@ func (p *pacer) earliest() (at time.Duration, fromTrace bool) {
 	default:
 		return forever, false
 	}
+}
+
+// putBack takes back the item that next returned last.
+func (p *pacer) putBack(item Item) {
+	if item.Try != nil {
+		p.tries.add(item.Try)
+		return
+	}
+	p.head = &item
+}
+
+// following is no later than the virtual time of what next would return.
+func (p *pacer) following() time.Duration {
+	at, _ := p.earliest()
+	if p.head == nil && !p.ended {
+		return p.last
+	}
+	return at
 }
 
 // left says whether something before until has not come out of next, or may not have.

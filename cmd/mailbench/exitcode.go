@@ -68,6 +68,10 @@ func exitCode(err error) int {
 		unfit       *gate.UnfitError
 		mismatch    *gate.MismatchError
 		sides       *scenarios.SidesError
+		regime      *scenarios.RegimeError
+		died        *scenarios.DiedError
+		resume      *scenarios.ResumeError
+		search      *scenarios.SearchError
 	)
 	switch {
 	case err == nil:
@@ -78,15 +82,15 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &verdict):
 		return results.ExitCode(verdict.verdict)
-	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission), errors.As(err, &sides),
+	case errors.As(err, &usage), errors.As(err, &name), errors.As(err, &taken), errors.As(err, &exists), errors.As(err, &spec), errors.As(err, &permission), errors.As(err, &sides), errors.As(err, &regime), errors.As(err, &resume),
 		errors.As(err, &unconfirmed):
 		return exitUsage
 	case errors.As(err, &input), errors.As(err, &recording), errors.As(err, &unfit), errors.As(err, &mismatch):
 		return exitInput
-	case errors.As(err, &noEffect):
+	case errors.As(err, &noEffect), errors.As(err, &search):
 		return results.ExitCode(results.Inconclusive)
 	case errors.As(err, &noEngine), errors.As(err, &noImage), errors.As(err, &noCluster), errors.As(err, &cannot), errors.As(err, &busy),
-		errors.As(err, &refused),
+		errors.As(err, &refused), errors.As(err, &died),
 		errors.Is(err, cluster.ErrNoCluster):
 		return exitUnavailable
 	default:

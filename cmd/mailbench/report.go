@@ -5,8 +5,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/mailbench/mailbench/results"
+	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/results/report"
 	"github.com/spf13/cobra"
 )
@@ -21,10 +23,14 @@ func newReport() *cobra.Command {
 		Short: "judge a recording anew and show what it says",
 		Long: `Judge a recording anew: run.json and the files beside it are rewritten from the
 recording alone, and the exit code is the verdict's. Of a series, every run is
-judged, and the gravest verdict counts. Of a recording of which files are missing
+judged, and the gravest verdict counts. A search for a capacity is judged from its
+steps. Of a recording of which files are missing
 or damaged, what is left is judged: it is inconclusive, and never passes.`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if report.IsSearch(args[0]) {
+				return reportSearch(c.OutOrStdout(), args[0], format)
+			}
 			// What is more than the run itself was written beside the recording.
 			file := func(name string) func(string, *results.Run) error {
 				return func(dir string, _ *results.Run) error { return copyFile(c.OutOrStdout(), filepath.Join(dir, name)) }
@@ -66,6 +72,41 @@ or damaged, what is left is judged: it is inconclusive, and never passes.`,
 	}
 	c.Flags().StringVar(&format, "format", "text", "what is printed: text, markdown, html, junit, openmetrics, svg or json")
 	return c
+}
+
+// reportSearch judges a search for a capacity anew and shows what it says.
+func reportSearch(w io.Writer, dir, format string) error {
+	show, ok := map[string]func(*capacity.Result) error{
+		"text":     func(r *capacity.Result) error { return report.CapacityText(w, r, terminalWidth) },
+		"markdown": func(*capacity.Result) error { return copyFile(w, filepath.Join(dir, report.CapacityMarkdownFile)) },
+		"json":     func(*capacity.Result) error { return copyFile(w, filepath.Join(dir, capacity.CapacityFile)) },
+		"html":     func(*capacity.Result) error { return copyFile(w, filepath.Join(dir, report.CapacityHTMLFile)) },
+		"csv":      func(r *capacity.Result) error { return report.CapacityCSV(w, r) },
+	}[format]
+	if !ok {
+		return usageError{fmt.Errorf("--format is %s, of a search for a capacity it must be text, markdown, html, csv or json", format)}
+	}
+	all, err := report.Capacity(dir)
+	if err != nil {
+		return err
+	}
+	if err := show(all[0]); err != nil {
+		return err
+	}
+	return verdictOf(searchesVerdict(all))
+}
+
+// searchesVerdict is the gravest of searches, each in all of its regimes.
+func searchesVerdict(all []*capacity.Result) results.Verdict {
+	verdict := results.Pass
+	for _, r := range all {
+		regimes := slices.Clone(r.Search.Regimes)
+		for _, f := range r.Regimes {
+			regimes = append(regimes, f.Regime)
+		}
+		verdict = results.Gravest(verdict, capacityVerdict(r, regimes))
+	}
+	return verdict
 }
 
 type errFormat string

@@ -36,7 +36,7 @@ be given as an environment variable: --image as MAILBENCH_IMAGE.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newRun(), newPlan(), newScenarios(), newReport(), newGate(), newWorkload(), newCluster(), newChaos(), newHeal(), newVersion())
+	root.AddCommand(newRun(), newPlan(), newScenarios(), newReport(), newGate(), newCapacity(), newWorkload(), newCluster(), newChaos(), newHeal(), newVersion())
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() && c.RunE == nil {
 			c.Args, c.RunE, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownSubcommand, near

@@ -1,0 +1,163 @@
+package scenarios
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailbench/mailbench/reference/cluster/clustertest"
+	"github.com/mailbench/mailbench/results/capacity"
+)
+
+// searchedPlan is a small scenario of which a capacity can be searched.
+func searchedPlan(t *testing.T, more ...Override) *Plan {
+	t.Helper()
+	p, err := LoadPlan(t.Context(), "capacity", append([]Override{
+		{Path: "population.accounts", Value: "2000"}, {Path: "workload.duration", Value: "3h"}, {Path: "workload.before", Value: "correspondents"},
+		{Path: "workload.retries", Value: "closed"}, {Path: "topology.limits", Value: "{data: {cpus: 1, memory: 2GiB}, sql: {cpus: 1, memory: 1536MiB}, management: {cpus: 0.5, memory: 256MiB}}"},
+	}, more...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func TestRegimesOfAPlan(t *testing.T) {
+	plain := searchedPlan(t)
+	shared := searchedPlan(t, Override{Path: "topology.sql_hosts", Value: "[cyrus1, cyrus2]"})
+	single := searchedPlan(t, Override{Path: "topology.data_nodes", Value: "1"}, Override{Path: "topology.replicas", Value: "1"})
+	for _, row := range []struct {
+		sentence string
+		plan     *Plan
+		want     string
+	}{
+		{"one node of each kind may be missed", plain, "healthy short:data2 short:sql1"},
+		{"and a host with both, where there is one", shared, "healthy short:data2 short:sql1 short:host:cyrus1"},
+		{"but not the only data node", single, "healthy short:sql1"},
+	} {
+		var got []string
+		for _, r := range row.plan.DefaultRegimes() {
+			got = append(got, string(r))
+		}
+		if strings.Join(got, " ") != row.want {
+			t.Errorf("%s: %v, want %s", row.sentence, got, row.want)
+		}
+	}
+	for _, row := range []struct {
+		regime capacity.Regime
+		want   string
+	}{
+		{"broken", "must be healthy, short:NODE or rejoining:NODE"},
+		{"short", "must be healthy, short:NODE or rejoining:NODE"},
+		{"short:data9", `no node is called "data9"`},
+		{"short:role:data", "no survivor"},
+		{"rejoining:role:sql", ""},
+	} {
+		_, err := plain.regimePlan(row.regime, 3)
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("regime %s: error %v, want %q", row.regime, err, row.want)
+		}
+	}
+	plan, err := plain.regimePlan("rejoining:data2", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, step := range plan.Steps {
+		ids = append(ids, step.ID)
+	}
+	if len(plan.Steps) != 3 || len(slices.Compact(ids)) != 3 {
+		t.Errorf("three steps of a node that rejoins have the faults %q, want three of their own", ids)
+	}
+}
+
+func TestPlansThatCannotBeSearched(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		set      Override
+		want     string
+	}{
+		{"with faults of its own", Override{Path: "faults", Value: "[{kind: kill, target: data2, at: 1m, hold: 5s}]"}, "--set 'faults=[]'"},
+		{"that turns sessions away", Override{Path: "bounds.overflow", Value: "drop"}, "bounds.overflow is drop"},
+		{"at another speed", Override{Path: "workload.speed", Value: "2"}, "workload.speed is 2"},
+		{"with an objective of messages", Override{Path: "objectives", Value: "[{name: mail, metric: deferred, target: 99%}]"}, "mail"},
+	} {
+		set := []Override{row.set}
+		if row.set.Path == "workload.speed" {
+			set = append(set, Override{Path: "workload.duration", Value: "1h"})
+		}
+		p := searchedPlan(t, set...)
+		if err := p.checkSearch(); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: error %v, want %q", row.sentence, err, row.want)
+		}
+	}
+}
+
+// TestSearchOnACluster has a real cluster meet two rates, healthy, with each node of the
+// plan dead, and while a data node rejoins: in steps that are too short to be believed.
+// It is cut off at first and goes on.
+func TestSearchOnACluster(t *testing.T) {
+	clustertest.Alone(t)
+	// However slow the machine is: the rates are not what is tested.
+	p := searchedPlan(t, Override{Path: "bounds.lag_p999", Value: "1m"}, Override{Path: "objectives", Value: "[{name: routing answers, path: routing, target: 20%}]"})
+	const second = int64(time.Second / time.Microsecond)
+	settings := capacity.Settings{
+		ConfidencePPM: 900_000, ResolutionPPM: 400_000, SettleUS: second, MinStepUS: 5 * second, MaxStepUS: 5 * second, LookUS: second,
+		StartPerDay: 2_000_000, HighestPerDay: 2_000_000, LowestPerDay: 1_000_000, MaxSteps: 3,
+	}
+	var progress bytes.Buffer
+	c := Conductor{Dir: filepath.Join(t.TempDir(), "search"), Version: "test", Progress: &progress, Image: os.Getenv("MAILBENCH_IMAGE")}
+	search := p.Search(settings, "test", "mailbench capacity")
+	result, err := c.Capacity(t.Context(), p, search, []capacity.Regime{capacity.Healthy}, false)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	if healthy := result.Find(capacity.Healthy); healthy == nil || !healthy.Done {
+		t.Fatalf("the healthy search is not over: %+v\n%s", healthy, &progress)
+	}
+	regimes := []capacity.Regime{capacity.Healthy, "short:sql1", "rejoining:data2"}
+	other := searchedPlan(t, Override{Path: "seed", Value: "2"})
+	var refused *ResumeError
+	if _, err := c.Capacity(t.Context(), other, nil, regimes, true); !errors.As(err, &refused) || refused.What != "seed" {
+		t.Errorf("a search that goes on with another seed: %v, want it refused", err)
+	}
+	result, err = c.Capacity(t.Context(), p, nil, regimes, true)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	for _, regime := range regimes {
+		found := result.Find(regime)
+		if found == nil {
+			t.Errorf("%s: there is no step\n%s", regime, &progress)
+			continue
+		}
+		if !found.Done || len(found.Steps) > settings.MaxSteps {
+			t.Errorf("%s: %d steps, done %v (%s)", regime, len(found.Steps), found.Done, found.Why)
+		}
+		for _, step := range found.Steps {
+			want := "001"
+			if regime != capacity.Healthy {
+				want = "002"
+			}
+			if step.Dir != want || step.Ops == 0 || step.Outcome == capacity.Void {
+				t.Errorf("%s: step %d is in run %s, want %s; %d ops, %s (%s)", regime, step.Number, step.Dir, want, step.Ops, step.Outcome, step.Why)
+			}
+			if regime.Rejoins() && step.Stopped != capacity.Rejoined {
+				t.Errorf("%s: step %d ended because of %q, want its node to be redundant", regime, step.Number, step.Stopped)
+			}
+		}
+	}
+	if result.Verdict != "" || strings.Contains(progress.String(), "could not") {
+		t.Errorf("verdict %q\n%s", result.Verdict, &progress)
+	}
+	again, err := c.Capacity(t.Context(), p, nil, regimes, true)
+	if err != nil || len(again.Search.Steps) != len(result.Search.Steps) {
+		t.Errorf("a search that is over took more steps (%v)", err)
+	}
+}

@@ -1,0 +1,75 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mailbench/mailbench/results/capacity"
+)
+
+// Variant is a scenario with something changed, whose capacity is searched beside that
+// of others.
+type Variant struct {
+	Name string // of its directory: results/report finds it by what it begins with
+	Set  []Override
+}
+
+// SQLNodes is a scenario with n SQL nodes, each on a host of its own, of which each
+// client prefers another as far as there are enough of them.
+func (s *Scenario) SQLNodes(n int) Variant {
+	v := Variant{Name: fmt.Sprintf("%s%d", capacity.SQLNodesDir, n)}
+	hosts := make([]string, n)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("sqlhost%d", i+1)
+	}
+	set := func(path, value string) {
+		v.Set = append(v.Set, Override{Path: path, Value: value, Flag: "--sql-nodes"})
+	}
+	set("topology.sql_hosts", "["+strings.Join(hosts, ", ")+"]")
+	for i := range s.Clients {
+		nodes := make([]string, n)
+		for k := range nodes {
+			nodes[k] = fmt.Sprintf("sql%d", (i+k)%n+1)
+		}
+		set(fmt.Sprintf("clients[%d].nodes", i), "["+strings.Join(nodes, ", ")+"]")
+	}
+	return v
+}
+
+// DataNodes is a scenario with n data nodes.
+func (s *Scenario) DataNodes(n int) Variant {
+	return Variant{Name: fmt.Sprintf("%s%d", capacity.DataNodesDir, n), Set: []Override{{Path: "topology.data_nodes", Value: fmt.Sprint(n), Flag: "--data-nodes"}}}
+}
+
+// OnSystem is a scenario on another system.
+func OnSystem(name string) Variant {
+	return Variant{Name: capacity.SystemDir + name, Set: []Override{{Path: "system", Value: name, Flag: "--system"}}}
+}
+
+// Searched is a variant worked out.
+type Searched struct {
+	Variant
+	Plan    *Plan
+	Search  *capacity.Search
+	Regimes []capacity.Regime
+}
+
+// Searches searches variants one after another, each in a directory of its own below the
+// conductor's. One that was searched already is left alone, and one that was begun goes
+// on. It ends at the first error.
+func (c Conductor) Searches(ctx context.Context, all []Searched) error {
+	for _, v := range all {
+		one := c
+		one.Dir = filepath.Join(c.Dir, v.Name)
+		_, err := os.Stat(filepath.Join(one.Dir, capacity.SearchFile))
+		resume := err == nil
+		c.say("%s: %s", v.Name, map[bool]string{false: "searching", true: "going on"}[resume])
+		if _, err := one.Capacity(ctx, v.Plan, v.Search, v.Regimes, resume); err != nil {
+			return fmt.Errorf("%s: %w", v.Name, err)
+		}
+	}
+	return nil
+}
