@@ -27,8 +27,8 @@ import (
 
 // Files of a memory forecast.
 const (
-	MemoryInputsFile   = "memory-inputs.json"
-	MemoryForecastFile = "memory.json"
+	MemoryInputsFile   = memory.InputsFile
+	MemoryForecastFile = memory.ForecastFile
 	MemoryTextFile     = "memory.md"
 	RowSizesFile       = "row-sizes.json"
 )

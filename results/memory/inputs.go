@@ -180,6 +180,12 @@ func (in *Inputs) sizes(table string) func(func(TableSize) bool) {
 	}
 }
 
+// Files of a forecast in its directory.
+const (
+	InputsFile   = "memory-inputs.json" // what was simulated, and row sizes
+	ForecastFile = "memory.json"        // made of it
+)
+
 // maxInputs is how large a file of inputs may be: 400 days are below 5 MB.
 const maxInputs = 16 << 20
 

@@ -17,7 +17,7 @@ func (f *Forecast) WriteText(w io.Writer) error {
 	fmt.Fprintf(b, "%s messages a day, %s accounts, %d days from %s, seed %d.\n", count(f.MessagesPerDay), count(int64(f.Accounts)), len(f.Days), f.FirstDay, f.Seed)
 	fmt.Fprintf(b, "%d data nodes, %d replicas, %s DataMemory each, of which %d %% are kept\nback for restarts. Row sizes: %s.\n\n",
 		c.DataNodes, c.Replicas, mib(c.DataMemory), c.ReservePercent, f.Basis)
-	fmt.Fprintf(b, "%s\n\n", f.sentence())
+	fmt.Fprintf(b, "**%s**\n\n", strings.ReplaceAll(f.Sentence(), " a data node ", " a data\nnode "))
 
 	fmt.Fprintf(b, "## Bytes a row, of one replica\n\n")
 	rows := [][]string{{"table", "computed", "measured", "difference"}}
@@ -41,7 +41,7 @@ func (f *Forecast) WriteText(w io.Writer) error {
 	fmt.Fprintf(b, "\n## Maintenance\n\n")
 	fmt.Fprintf(b, "To hold the line: %s rows a day (most: %s), %s an hour.\n", count(m.ExpiredPerDay), count(m.MostPerDay), count(m.PerHour))
 	fmt.Fprintf(b, "The largest run looks at %s rows in %s transactions of %s.\n", count(m.Scanned), count(m.Transactions), count(m.Batch))
-	fmt.Fprintf(b, "With none, memory is full %s.\n", f.WithoutMaintenance.when(len(f.Days)))
+	fmt.Fprintf(b, "With none, memory is %s.\n", f.WithoutMaintenance.when(len(f.Days)))
 
 	r := f.Redo
 	fmt.Fprintf(b, "\n## Redo log and checkpoints, of one data node\n\n")
@@ -79,22 +79,22 @@ func (f *Forecast) WriteText(w io.Writer) error {
 	return err
 }
 
-// sentence is the forecast in one.
-func (f *Forecast) sentence() string {
+// Sentence is the forecast in one.
+func (f *Forecast) Sentence() string {
 	switch {
 	case f.Fill.Full:
-		return fmt.Sprintf("**DataMemory is full on day %d, at %d:00.**", *f.Fill.Day, *f.Fill.Hour)
+		return fmt.Sprintf("DataMemory is full on day %d, at %d:00.", *f.Fill.Day, *f.Fill.Hour)
 	case f.Steady != nil:
-		return fmt.Sprintf("**DataMemory is not full within %d days: steady at %s a data\nnode from day %d on.**", len(f.Days), mib(f.Steady.Used), f.Steady.FromDay)
+		return fmt.Sprintf("DataMemory is not full within %d days: steady at %s a data node from day %d on.", len(f.Days), mib(f.Steady.Used), f.Steady.FromDay)
 	}
-	return fmt.Sprintf("**DataMemory is not full within %d days, but still grows: %s a data\nnode at their end. Simulate more days.**", len(f.Days), mib(f.Days[len(f.Days)-1].Used))
+	return fmt.Sprintf("DataMemory is not full within %d days, but still grows: %s a data node at their end. Simulate more days.", len(f.Days), mib(f.Days[len(f.Days)-1].Used))
 }
 
 func (f Fill) when(days int) string {
 	if !f.Full {
-		return fmt.Sprintf("after these %d days", days)
+		return fmt.Sprintf("not full within these %d days", days)
 	}
-	return fmt.Sprintf("on day %d", *f.Day)
+	return fmt.Sprintf("full on day %d", *f.Day)
 }
 
 // table writes the cells of a markdown table, the first column to the left, the

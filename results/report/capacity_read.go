@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/results/usl"
 )
 
@@ -51,8 +52,73 @@ func Capacity(dir string) ([]*capacity.Result, error) {
 			all = append(all, v.result)
 		}
 	}
-	return all, WriteCapacity(dir, r, extrasOf(r, variants))
+	x := extrasOf(r, variants)
+	if x.Memory, err = memoryOf(dir); err != nil { // what was searched is told all the same
+		x.Memory = &CapacityPart{Words: []string{sentence("the forecast of memory beside it cannot be read: " + strings.TrimSuffix(err.Error(), "."))}}
+	}
+	return all, WriteCapacity(dir, r, x)
 }
+
+// memoryOf makes the forecast of memory whose inputs are in dir; nil if none are.
+func memoryOf(dir string) (*CapacityPart, error) {
+	path := filepath.Join(dir, memory.InputsFile)
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the forecast of memory: %w", err)
+	}
+	defer file.Close()
+	in, err := memory.ReadInputs(memory.InputsFile, file)
+	if err != nil {
+		return nil, err
+	}
+	f, err := memory.Make(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", memory.InputsFile, err)
+	}
+	return memoryPart(f), nil
+}
+
+// memoryPart draws a forecast of memory.
+func memoryPart(f *memory.Forecast) *CapacityPart {
+	c, m, redo := f.Cluster, f.Maintenance, f.Redo
+	p := &CapacityPart{Words: []string{
+		f.Sentence(),
+		fmt.Sprintf("Simulated: scenario %s with seed %d, %d days of %s messages a day for %s accounts, on %d data nodes with %s of DataMemory each and every row %d times; row sizes are %s.",
+			f.Scenario, f.Seed, len(f.Days), count(f.MessagesPerDay), count(int64(f.Accounts)), c.DataNodes, mebibytes(c.DataMemory), c.Replicas, f.Basis),
+		fmt.Sprintf("Maintenance must delete %s rows a day to hold the line, on the day of most %s, which is %s an hour.", count(m.ExpiredPerDay), count(m.MostPerDay), count(m.PerHour)),
+		fmt.Sprintf("The busiest hour writes %s of redo log on a data node, and %s are there: %d minutes of it. A local checkpoint covers %s and may take half of that.",
+			mebibytes(redo.PeakPerHour), mebibytes(redo.Usable), redo.Holds/60, mebibytes(redo.CheckpointBytes)),
+	}}
+	used := CapacityCurve{Title: "Memory of a data node", N: "day", X: "MiB in use", LineIs: "simulated", Limit: float64(c.DataMemory / 100 * (100 - c.ReservePercent) >> 20), LimitName: "DataMemory less what is kept back"}
+	for _, d := range f.Days {
+		used.Line = append(used.Line, CapacityLine{N: float64(d.Day), X: float64(d.Used >> 20)})
+	}
+	p.Curves = []CapacityCurve{used}
+	sizes := CapacityTable{Title: "Bytes a row, of one replica", Left: 1, Head: []string{"table", "computed", "measured", "difference"}}
+	for _, row := range f.Rows {
+		measured, difference := "-", "-"
+		if row.Measured != nil {
+			measured, difference = fmt.Sprintf("%.1f", float64(*row.Measured)/1000), fmt.Sprintf("%+.1f %%", float64(*row.Difference)/10_000)
+		}
+		sizes.Rows = append(sizes.Rows, []string{row.Table, fmt.Sprintf("%.1f", float64(row.Computed)/1000), measured, difference})
+	}
+	talk := CapacityTable{Title: "What a few hundred MiB hold, on each of ten data nodes", Left: 1, Head: []string{"memory", "greylist rows", "full"},
+		Notes: []string{"A few hundred MiB on each of ten machines is the figure of the talk that this design is from."}}
+	for _, h := range f.Talk {
+		full := fmt.Sprintf("not in %d days", len(f.Days))
+		if h.Fill.Full {
+			full = fmt.Sprintf("day %d", *h.Fill.Day)
+		}
+		talk.Rows = append(talk.Rows, []string{fmt.Sprintf("%d MiB", h.MiB), count(h.Rows), full})
+	}
+	p.Tables = []CapacityTable{sizes, talk}
+	return p
+}
+
+func mebibytes(bytes int64) string { return count(bytes>>20) + " MiB" }
 
 // variant is a search of something that was changed.
 type variant struct {
@@ -198,11 +264,15 @@ func scaleCurve(title, n, x string, points []usl.Point, seed uint64) CapacityCur
 // deathWords say what the death of a server costs a system.
 func deathWords(r *capacity.Result) (words []string) {
 	healthy := r.Find(capacity.Healthy)
-	if healthy == nil || healthy.MetPerDay == 0 {
+	if healthy == nil || healthy.MetPerDay == 0 || !healthy.Done {
 		return nil
 	}
 	for _, f := range r.Regimes {
 		if f.Regime == capacity.Healthy {
+			continue
+		}
+		if !f.Done || f.MetPerDay == 0 {
+			words = append(words, sentence(regimePhrase(f.Regime, r.Topology)+" it is not known what it carries: "+strings.TrimSuffix(f.Why, ".")))
 			continue
 		}
 		words = append(words, fmt.Sprintf("%s it carries %.0f %% of its healthy rate.", sentenceStart(regimePhrase(f.Regime, r.Topology)), 100*float64(f.MetPerDay)/float64(healthy.MetPerDay)))
