@@ -3,6 +3,7 @@ package scenarios
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/capacity"
 )
 
@@ -74,6 +76,44 @@ func TestRegimesOfAPlan(t *testing.T) {
 	}
 	if len(plan.Steps) != 3 || len(slices.Compact(ids)) != 3 {
 		t.Errorf("three steps of a node that rejoins have the faults %q, want three of their own", ids)
+	}
+}
+
+func TestVariants(t *testing.T) {
+	p := searchedPlan(t)
+	for _, row := range []struct {
+		sentence string
+		variant  Variant
+		want     string
+	}{
+		{"a SQL node is preferred by an MTA in turn", p.Scenario.SQLNodes(3), "sql1 sql2 sql3/sql2 sql3 sql1/sql3 sql1 sql2/sql1 sql2 sql3"},
+		{"a server on a machine of its own has what two nodes would have", searchedPlan(t, Override{Path: "workload.paths", Value: "[routing, preferences]"},
+			Override{Path: "objectives", Value: "[{name: routing answers, path: routing, target: 99%}]"}).Scenario.OnSystem("innodb"), "2000 3584"},
+		{"NDB has what it had", p.Scenario.OnSystem("ndb"), "1000 1536"},
+		{"four data nodes", p.Scenario.DataNodes(4), "4"},
+	} {
+		base := []Override{{Path: "workload.paths", Value: "[routing, preferences]"}, {Path: "objectives", Value: "[{name: routing answers, path: routing, target: 99%}]"}}
+		v := searchedPlan(t, append(base, row.variant.Set...)...)
+		got := ""
+		switch {
+		case strings.HasPrefix(row.variant.Name, capacity.SQLNodesDir):
+			var nodes []string
+			for _, c := range v.Scenario.Clients[:4] {
+				nodes = append(nodes, strings.Join(c.Nodes, " "))
+			}
+			got = strings.Join(nodes, "/")
+		case strings.HasPrefix(row.variant.Name, capacity.DataNodesDir):
+			got = fmt.Sprint(len(v.Topology.ByRole(topology.Data)))
+		default:
+			limits := v.Topology.Limits[topology.SQL]
+			got = fmt.Sprintf("%d %d", limits.MilliCPUs, limits.MemoryMiB)
+			if regimes := v.MachineRegimes(); len(regimes) != 2 || regimes[1] != "short:host:mta1" {
+				t.Errorf("%s: regimes %v", row.sentence, regimes)
+			}
+		}
+		if got != row.want {
+			t.Errorf("%s: %s, want %s", row.sentence, got, row.want)
+		}
 	}
 }
 

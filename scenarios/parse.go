@@ -109,8 +109,8 @@ func (d *decoder) fillClients(s *Scenario) {
 	for i := range s.Clients {
 		if c := &s.Clients[i]; len(c.Nodes) == 0 {
 			own := c.Name
-			if s.System == SystemInnoDB {
-				own = "" // all ask the primary, until it is dead
+			if s.System != SystemNDB {
+				own = "" // all ask the primary, or write at one provider, until it is dead
 			}
 			c.Nodes = preferOwnHost(own, t.ByRole(topology.SQL))
 		}

@@ -2,12 +2,15 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
 // Variant is a scenario with something changed, whose capacity is searched beside that
@@ -44,9 +47,26 @@ func (s *Scenario) DataNodes(n int) Variant {
 	return Variant{Name: fmt.Sprintf("%s%d", capacity.DataNodesDir, n), Set: []Override{{Path: "topology.data_nodes", Value: fmt.Sprint(n), Flag: "--data-nodes"}}}
 }
 
-// OnSystem is a scenario on another system.
-func OnSystem(name string) Variant {
-	return Variant{Name: capacity.SystemDir + name, Set: []Override{{Path: "system", Value: name, Flag: "--system"}}}
+// OnSystem is a scenario on another system, on machines that are as large: where each
+// machine of NDB's carries a data node and a SQL node, the one server that another system
+// has there gets what these have together.
+func (s *Scenario) OnSystem(name string) Variant {
+	v := Variant{Name: capacity.SystemDir + name, Set: []Override{{Path: "system", Value: name, Flag: "--system"}}}
+	data, sql := s.TopologySpec.Limits.Data, s.TopologySpec.Limits.SQL
+	if System(name) == SystemNDB || data.MilliCPUs == 0 || sql.MilliCPUs == 0 || data.MemoryMiB == 0 || sql.MemoryMiB == 0 {
+		return v
+	}
+	v.Set = append(v.Set, Override{
+		Path: "topology.limits.sql", Flag: "--system",
+		Value: fmt.Sprintf("{cpus: %s, memory: %dMiB}", strictyaml.FormatDecimal(int64(data.MilliCPUs+sql.MilliCPUs), 3), data.MemoryMiB+sql.MemoryMiB),
+	})
+	return v
+}
+
+// MachineRegimes are those of a comparison of systems: healthy, and without the first
+// machine that has a SQL server, with all that it carries.
+func (p *Plan) MachineRegimes() []capacity.Regime {
+	return []capacity.Regime{capacity.Healthy, capacity.ShortOf("host:" + p.Topology.ByRole(topology.SQL)[0].Host)}
 }
 
 // Searched is a variant worked out.
@@ -59,8 +79,10 @@ type Searched struct {
 
 // Searches searches variants one after another, each in a directory of its own below the
 // conductor's. One that was searched already is left alone, and one that was begun goes
-// on. It ends at the first error.
+// on. An error of one does not keep the others from being searched, unless it is that
+// ctx has ended.
 func (c Conductor) Searches(ctx context.Context, all []Searched) error {
+	var failures []error
 	for _, v := range all {
 		one := c
 		one.Dir = filepath.Join(c.Dir, v.Name)
@@ -68,8 +90,11 @@ func (c Conductor) Searches(ctx context.Context, all []Searched) error {
 		resume := err == nil
 		c.say("%s: %s", v.Name, map[bool]string{false: "searching", true: "going on"}[resume])
 		if _, err := one.Capacity(ctx, v.Plan, v.Search, v.Regimes, resume); err != nil {
-			return fmt.Errorf("%s: %w", v.Name, err)
+			failures = append(failures, fmt.Errorf("%s: %w", v.Name, err))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
