@@ -27,6 +27,8 @@ type searchFlags struct {
 	settle, least, most    time.Duration
 	start, highest         int64
 	steps                  int
+
+	resolutionPPM, confidencePPM int64 // once they are checked
 }
 
 func (f *searchFlags) add(c *cobra.Command) {
@@ -83,24 +85,13 @@ func (f *searchFlags) named() (regimes []capacity.Regime) {
 	return regimes
 }
 
-// settings are those of the search of a plan.
-func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
-	resolution, err := ppmOf("resolution", f.resolution, 1, 50)
-	if err != nil {
-		return capacity.Settings{}, err
+// check refuses what is wrong whatever the scenario is.
+func (f *searchFlags) check() (err error) {
+	if f.resolutionPPM, err = ppmOf("resolution", f.resolution, 1, 50); err != nil {
+		return err
 	}
-	confidence, err := ppmOf("confidence", f.confidence, 50, 99.9)
-	if err != nil {
-		return capacity.Settings{}, err
-	}
-	peak, _ := p.Peak()
-	start := f.start
-	if start == 0 {
-		start = p.TodayPerDay() / 1000 * peak / 1000
-	}
-	highest := f.highest
-	if highest == 0 {
-		highest = 50 * start
+	if f.confidencePPM, err = ppmOf("confidence", f.confidence, 50, 99.9); err != nil {
+		return err
 	}
 	const longest = time.Hour
 	switch {
@@ -112,6 +103,26 @@ func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
 		err = fmt.Errorf("--max-step is %s, must be %s at most", f.most, longest)
 	case f.steps < 3 || f.steps > 200:
 		err = fmt.Errorf("--max-steps is %d, must be 3 to 200", f.steps)
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// settings are those of the search of a plan, of flags that were checked.
+func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
+	peak, _ := p.Peak()
+	start := f.start
+	if start == 0 {
+		start = p.TodayPerDay() / 1000 * peak / 1000
+	}
+	highest := f.highest
+	if highest == 0 {
+		highest = 50 * start
+	}
+	var err error
+	switch {
 	case start < 10_000 || start > 100_000_000_000:
 		err = fmt.Errorf("--start is %d, must be 10000 to 100000000000 messages a day", start)
 	case highest < start || highest > 1_000_000_000_000:
@@ -121,7 +132,7 @@ func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
 		return capacity.Settings{}, usageError{err}
 	}
 	return capacity.Settings{
-		ConfidencePPM: confidence, ResolutionPPM: resolution, SettleUS: f.settle.Microseconds(), MinStepUS: f.least.Microseconds(),
+		ConfidencePPM: f.confidencePPM, ResolutionPPM: f.resolutionPPM, SettleUS: f.settle.Microseconds(), MinStepUS: f.least.Microseconds(),
 		MaxStepUS: f.most.Microseconds(), LookUS: (5 * time.Second).Microseconds(), StartPerDay: start, HighestPerDay: highest,
 		LowestPerDay: max(1000, start/50), MaxSteps: f.steps,
 	}, nil
@@ -158,6 +169,9 @@ with --resume DIR, which also adds the regimes that --regime names.`,
 				return usageError{errors.New("capacity takes a SCENARIO, or --resume DIR, which has one")}
 			}
 			if err := resumable(c, resume); err != nil {
+				return err
+			}
+			if err := search.check(); err != nil {
 				return err
 			}
 			plan, err := flags.searchPlan(c, args, resume)

@@ -32,6 +32,9 @@ func (f *variantFlags) run(c *cobra.Command, args []string, variants []scenarios
 	if f.out == "" {
 		f.out = filepath.Join("results", "runs", filepath.Base(args[0])+"-"+time.Now().UTC().Format("20060102-150405"))
 	}
+	if err := f.search.check(); err != nil {
+		return err
+	}
 	var all []scenarios.Searched
 	for _, v := range variants {
 		plan, err := f.scenario.searchPlan(c, args, "", v.Set...)
@@ -94,7 +97,16 @@ it was.`,
 				return err
 			}
 			var variants []scenarios.Variant
+			mtas := 0
+			for _, client := range s.Clients {
+				if client.Kind == scenarios.MTA {
+					mtas++
+				}
+			}
 			for _, n := range sql {
+				if n < 1 || n > mtas {
+					return usageError{fmt.Errorf("--sql-nodes %d: must be 1 to %d, the number of the scenario's MTAs: each asks the node that it prefers, and a node without one would idle", n, mtas)}
+				}
 				variants = append(variants, s.SQLNodes(n))
 			}
 			for _, n := range data {
@@ -117,18 +129,23 @@ func newCapacityCompare() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compare SCENARIO",
 		Short: "find the capacity of NDB, of InnoDB with a replica and of OpenLDAP under the same load",
-		Long: `Search the capacity of a scenario on several systems, healthy and with a server
-dead, each under the same quotas and objectives. The scenario must ask only what all of
-them hold: routing and preferences. Run again with the same --out it goes on where it
-was.`,
+		Long: `Search the capacity of a scenario on several systems, healthy and with one machine
+dead, under the same objectives and on machines of one size: where NDB has a data node
+and a SQL node on a machine, the server of another system gets what both have. The
+scenario must ask only what all of them hold: routing and preferences. Run again with
+the same --out it goes on where it was.`,
 		Example: "  mailbench capacity compare comparison --out results/runs/comparison",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			s, err := flags.scenario.scenario(c, args[0])
+			if err != nil {
+				return err
+			}
 			var variants []scenarios.Variant
 			for _, name := range systems {
-				variants = append(variants, scenarios.OnSystem(name))
+				variants = append(variants, s.OnSystem(name))
 			}
-			return flags.run(c, args, variants, (*scenarios.Plan).DefaultRegimes)
+			return flags.run(c, args, variants, (*scenarios.Plan).MachineRegimes)
 		},
 	}
 	c.Flags().StringSliceVar(&systems, "system", []string{"ndb", "innodb", "ldap"}, "systems to search")
