@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -29,7 +28,7 @@ func IsSearch(dir string) bool {
 
 // Capacity judges the search in dir anew, with the searches of variants that are below
 // it, and writes capacity.json and the report beside it. Where dir has only variants,
-// one of them stands for it: that of the NDB cluster, else the first. It returns what
+// one of them stands for it: that of the NDB cluster, else that of the fewest nodes. It returns what
 // stands for the directory, and then the others.
 func Capacity(dir string) ([]*capacity.Result, error) {
 	variants, err := variantsOf(dir)
@@ -38,7 +37,7 @@ func Capacity(dir string) ([]*capacity.Result, error) {
 	}
 	r, err := capacity.Judge(dir)
 	if errors.Is(err, os.ErrNotExist) && len(variants) > 0 {
-		r, err = variants[max(0, slices.IndexFunc(variants, func(v variant) bool { return v.kind == capacity.SystemDir && v.name == "ndb" }))].result, nil
+		r, err = variants[standsFor(variants)].result, nil
 	}
 	if err != nil {
 		return nil, err
@@ -130,6 +129,20 @@ type variant struct {
 func (v variant) count() float64 {
 	n, _ := strconv.Atoi(v.name) // a name that is no number is not drawn
 	return float64(n)
+}
+
+// standsFor is the index of the variant that stands for a directory of them.
+func standsFor(all []variant) int {
+	best := 0
+	for i, v := range all {
+		switch {
+		case v.kind == capacity.SystemDir && v.name == "ndb":
+			return i
+		case v.count() > 0 && v.count() < all[best].count():
+			best = i
+		}
+	}
+	return best
 }
 
 func variantsOf(dir string) ([]variant, error) {
