@@ -132,7 +132,9 @@ func ProposeCapacity(o Proposing) (p *capacity.Proposal, path string, err error)
 	}
 	question := capacity.Question{TargetPerDay: o.TargetPerDay, Result: result, Clients: s.capacityClients()}
 	for _, v := range variants {
-		question.Variants = append(question.Variants, v.Result)
+		if v.Result != result { // which stands for the directory
+			question.Variants = append(question.Variants, v.Result)
+		}
 	}
 	if question.Memory, err = capacity.ReadMemory(o.Dir); err != nil {
 		return nil, "", &InputError{Msg: err.Error(), Cause: err}

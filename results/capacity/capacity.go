@@ -187,6 +187,10 @@ type Found struct {
 	Steps         []Judged `json:"steps"` // by number
 }
 
+// Between says that a search has found both edges, so that what was met is a capacity
+// and not only a lower bound of it.
+func (f *Found) Between() bool { return f.Done && f.MetPerDay > 0 && f.MissedPerDay > 0 }
+
 // Limit is what was used up first.
 type Limit struct {
 	Resource string `json:"resource"` // "sql node cpu", "data node cpu", "redo", "data memory", "generator", "sessions", "" if not known

@@ -371,6 +371,9 @@ func (p *Proposal) measured(q Question, planned []*Found) {
 	if best != q.Result {
 		p.Why += "; it is the smallest that was measured and does"
 	}
+	if q.Memory != nil { // what it does in minutes does not say what it holds in weeks
+		(&sizer{q: Question{TargetPerDay: q.TargetPerDay, Result: best, Memory: q.Memory}, p: p}).memory(best.count(topology.Data))
+	}
 	for _, f := range best.planned() {
 		p.Parts = append(p.Parts, Part{Name: "promise, " + string(f.Regime), Value: strconv.FormatInt(f.PromisePerDay, 10), Basis: Measured, From: from(f.Regime, numbers(best.loads(f)))})
 	}
@@ -414,7 +417,7 @@ func from(regime Regime, steps []int) string {
 func (q *Question) counts(role topology.Role) []int {
 	all := []int{q.Result.count(role)}
 	for _, v := range q.Variants {
-		if f := v.Find(Healthy); f != nil && f.MetPerDay > 0 {
+		if q.Result.scales(v, role) {
 			all = append(all, v.count(role))
 		}
 	}

@@ -50,22 +50,18 @@ func ReadVariants(dir string, judge func(dir string) (*Result, error)) ([]Varied
 
 // fitScaling fits the Universal Scalability Law to the rates that a search and its
 // variants met, healthy, against the number of nodes of a role. What ended at the other
-// role's processors says nothing of this one, and is left out. why says, in words, why
+// role's processors says nothing of this one, and is left out; so is a search that is not
+// over, or missed nothing: what it met is less than it can do. why says, in words, why
 // there is no law, "" if there is one or nothing to fit.
 func fitScaling(base *Result, variants []*Result, role topology.Role) (law scaling, why string) {
-	other := topology.SQL
-	if role == topology.SQL {
-		other = topology.Data
-	}
 	var points []usl.Point
 	varied := false
 	for i, r := range append([]*Result{base}, variants...) {
-		f := r.Find(Healthy)
-		if f == nil || f.MetPerDay == 0 || r.count(other) != base.count(other) || f.Limit.Resource == cpuOf(other) || f.Limit.Resource == generatorName {
+		if !base.scales(r, role) {
 			continue
 		}
 		varied = varied || i > 0 && r.count(role) != base.count(role)
-		points = append(points, usl.Point{N: float64(r.count(role)), X: float64(f.MetPerDay)})
+		points = append(points, usl.Point{N: float64(r.count(role)), X: float64(r.Find(Healthy).MetPerDay)})
 	}
 	if !varied {
 		return nil, ""
@@ -78,6 +74,17 @@ func fitScaling(base *Result, variants []*Result, role topology.Role) (law scali
 		p, err := m.Predict(n)
 		return p.X, p.Low, p.High, p.Extrapolated, err
 	}, ""
+}
+
+// scales says whether what another search met, healthy, says how the rate grows with the
+// number of nodes of a role.
+func (r *Result) scales(other *Result, role topology.Role) bool {
+	rest := topology.SQL
+	if role == topology.SQL {
+		rest = topology.Data
+	}
+	f := other.Find(Healthy)
+	return f != nil && f.Between() && other.Verdict == "" && other.count(rest) == r.count(rest) && f.Limit.Resource != cpuOf(rest) && f.Limit.Resource != generatorName
 }
 
 // MemoryFile is a forecast of memory in the directory of a search.

@@ -34,6 +34,7 @@ type sized struct {
 	factorBasis Basis
 	alone       bool // there is no other node that could take over
 	scaling     scaling
+	unknown     bool // numbers were searched, and no law could be fitted to what was met
 	ended       bool // its processors ended a search below the rate
 
 	n             int
@@ -53,7 +54,8 @@ func newSizer(q Question, p *Proposal, planned []*Found) *sizer {
 		z := &sized{role: role, base: r.count(role), counts: q.counts(role)}
 		var why string
 		if z.scaling, why = fitScaling(r, q.Variants, role); why != "" {
-			p.note("%ss: %s. They are taken to do as much each, however many there are.", noun(role), why)
+			p.note("%ss: %s. More than were searched would be a guess.", noun(role), why)
+			z.unknown = true
 		}
 		s.bound(z)
 		s.survivors(z)
@@ -190,7 +192,11 @@ func (s *sizer) smallest(z *sized, least, step int) (clients []Client, ok bool) 
 	if z.ended {
 		least = max(least, z.base+step)
 	}
-	for n := least; n <= min(reach*measured, mostNodes); n += step {
+	most := min(reach*measured, mostNodes)
+	if z.unknown {
+		most = z.base
+	}
+	for n := least; n <= most; n += step {
 		fits, spread, err := s.try(z, n)
 		if err != nil {
 			s.p.refuse("%d %ss: %v", n, noun(z.role), err)
@@ -202,6 +208,10 @@ func (s *sizer) smallest(z *sized, least, step int) (clients []Client, ok bool) 
 		}
 	}
 	flag := map[topology.Role]string{topology.SQL: "--sql-nodes", topology.Data: "--data-nodes"}[z.role]
+	if z.unknown {
+		s.p.refuse("more than %s would be needed, and what was searched with other numbers makes no law (see the notes). Measure three numbers or more, with mailbench capacity curve SCENARIO %s N,N,N --out DIR", plural(z.base, noun(z.role)), flag)
+		return nil, false
+	}
 	s.p.refuse("more than %s would be needed, and %d is the most that was measured: nothing says what more than %d times as many do. Measure more, with mailbench capacity curve SCENARIO %s %d,%d --out DIR",
 		plural(min(reach*measured, mostNodes), noun(z.role)), measured, reach, flag, measured, reach*measured)
 	return nil, false

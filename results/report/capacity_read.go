@@ -197,7 +197,7 @@ func extrasOf(r *capacity.Result, variants []variant) CapacityExtras {
 			healthy := v.result.Find(capacity.Healthy)
 			switch {
 			case v.kind != scaled.kind || v.count() == 0 || healthy == nil || healthy.MetPerDay == 0:
-			case healthy.MissedPerDay == 0 || !healthy.Done: // at least so much: no point of a curve
+			case !healthy.Between(): // at least so much: no point of a curve
 				left = append(left, v.name)
 			default:
 				points = append(points, usl.Point{N: v.count(), X: float64(healthy.MetPerDay)})
