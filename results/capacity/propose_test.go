@@ -148,6 +148,14 @@ func TestPropose(t *testing.T) {
 		{"a curve carries further", 20_000_000, all(), func(q *Question) { curve(q, 1, 3, 4, 6) }, Proposed, 4, 5, "should carry"},
 		{"but not the other role", 40_000_000, all(), func(q *Question) { curve(q, 1, 3, 4, 6) }, Refused, 0, 0, "more than 4 data nodes"},
 		{"a curve that bends takes more nodes", 13_800_000, all(), func(q *Question) { curve(q, 0.7, 3, 4, 6, 8) }, Proposed, 4, 5, "should carry"},
+		{"two numbers make no law, and beyond what was searched nothing is said", 14_000_000, all(), func(q *Question) { curve(q, 1, 4) }, Refused, 0, 0, "makes no law"},
+		{"a search that is not over is no point of a curve", 20_000_000, all(), func(q *Question) {
+			curve(q, 1, 3, 4, 6)
+			q.Variants[2].Find(Healthy).Done, q.Variants[2].Find(Healthy).MetPerDay = false, 1_000_000
+		}, Proposed, 4, 5, "should carry"},
+		{"what is carried must have the memory, too", 8_000_000, all(), func(q *Question) {
+			q.Memory = &Memory{UsedBytes: 184 << 20, BaseBytes: 20 << 20, MessagesPerDay: 4_000_000, DataNodes: 2, ReservePercent: 5, Steady: true}
+		}, CarriedAlready, 2, 2, "as was measured"},
 		{"memory is sized where it was forecast", 14_000_000, all(), func(q *Question) {
 			q.Memory = &Memory{UsedBytes: 200 << 20, BaseBytes: 20 << 20, MessagesPerDay: 4_000_000, DataNodes: 2, ReservePercent: 5, Steady: true}
 		}, Proposed, 4, 4, "should carry"},
