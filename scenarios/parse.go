@@ -109,8 +109,9 @@ func (d *decoder) fillClients(s *Scenario) {
 	for i := range s.Clients {
 		if c := &s.Clients[i]; len(c.Nodes) == 0 {
 			own := c.Name
-			if s.System != SystemNDB {
-				own = "" // all ask the primary, or write at one provider, until it is dead
+			// All ask the primary, and all who write do so at one provider, until it is dead.
+			if s.System == SystemInnoDB || s.System == SystemLDAP && c.Kind == Webmail {
+				own = ""
 			}
 			c.Nodes = preferOwnHost(own, t.ByRole(topology.SQL))
 		}

@@ -13,4 +13,7 @@ if [ -e "$1/load.ldif" ] || [ ! -e "$1/filled" ]; then
   rm -f "$1/load.ldif"
 fi
 chown -R openldap:openldap "$1"
+# slapd keeps room for as many connections as files may be open, and a container
+# engine may allow a million.
+ulimit -n 8192
 exec slapd -f "$conf" -h ldap:/// -u openldap -g openldap -d 0
