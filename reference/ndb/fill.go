@@ -18,9 +18,11 @@ const fillPatience = time.Second
 // fillQuery asks what each data node holds: pages of DataMemory in use and in all, and
 // the redo log that is not yet covered by a local checkpoint, over all its parts
 // (MySQL manual, "The ndbinfo memoryusage Table" and "The ndbinfo logspaces Table").
+// Both names are constants of ndbinfo's views, whose collations need not go with the
+// connection's (error 1267): bytes are compared.
 const fillQuery = `SELECT m.node_id, m.used, m.total, COALESCE(l.used, 0), COALESCE(l.total, 0)
-FROM (SELECT node_id, used, total FROM ndbinfo.memoryusage WHERE memory_type = 'Data memory') m
-LEFT JOIN (SELECT node_id, SUM(used) AS used, SUM(total) AS total FROM ndbinfo.logspaces WHERE log_type = 'REDO' GROUP BY node_id) l
+FROM (SELECT node_id, used, total FROM ndbinfo.memoryusage WHERE CAST(memory_type AS BINARY) = 'Data memory') m
+LEFT JOIN (SELECT node_id, SUM(used) AS used, SUM(total) AS total FROM ndbinfo.logspaces WHERE CAST(log_type AS BINARY) = 'REDO' GROUP BY node_id) l
 ON l.node_id = m.node_id`
 
 // Fill asks the SQL nodes in their order, and takes what the first says that answers.
