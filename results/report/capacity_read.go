@@ -22,7 +22,7 @@ func IsSearch(dir string) bool {
 	if _, err := os.Lstat(filepath.Join(dir, capacity.SearchFile)); err == nil {
 		return true
 	}
-	variants, err := variantsOf(dir)
+	variants, err := variantDirs(dir)
 	return err == nil && len(variants) > 0
 }
 
@@ -145,7 +145,31 @@ func standsFor(all []variant) int {
 	return best
 }
 
+// variantsOf judges the variants below a directory, and writes what each says beside it.
 func variantsOf(dir string) ([]variant, error) {
+	all, err := variantDirs(dir)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		path := filepath.Join(dir, all[i].kind+all[i].name)
+		r, err := capacity.Judge(path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		}
+		if err := r.Write(path); err != nil {
+			return nil, err
+		}
+		if err := WriteCapacity(path, r, extrasOf(r, nil)); err != nil {
+			return nil, err
+		}
+		all[i].result = r
+	}
+	return all, nil
+}
+
+// variantDirs finds the variants below a directory, and reads nothing of them.
+func variantDirs(dir string) ([]variant, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for searches: %w", err)
@@ -157,21 +181,9 @@ func variantsOf(dir string) ([]variant, error) {
 			if !ok || !e.IsDir() {
 				continue
 			}
-			path := filepath.Join(dir, e.Name())
-			if _, err := os.Lstat(filepath.Join(path, capacity.SearchFile)); err != nil {
-				continue
+			if _, err := os.Lstat(filepath.Join(dir, e.Name(), capacity.SearchFile)); err == nil {
+				found = append(found, variant{kind: kind, name: name})
 			}
-			r, err := capacity.Judge(path)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", e.Name(), err)
-			}
-			if err := r.Write(path); err != nil {
-				return nil, err
-			}
-			if err := WriteCapacity(path, r, extrasOf(r, nil)); err != nil {
-				return nil, err
-			}
-			found = append(found, variant{kind, name, r})
 		}
 	}
 	return found, nil
@@ -241,10 +253,8 @@ func loadCurve(r *capacity.Result, f *capacity.Found) (CapacityCurve, bool) {
 // it is not.
 func scaleCurve(title, n, x string, points []usl.Point, seed uint64) CapacityCurve {
 	c := CapacityCurve{Title: title, N: n, X: x}
-	most := 0.0
 	for _, p := range points {
 		c.Points = append(c.Points, CapacityPoint{N: p.N, X: p.X})
-		most = max(most, p.N)
 	}
 	model, err := usl.Fit(points, usl.DefaultOptions(seed))
 	if err != nil {
@@ -288,14 +298,7 @@ func deathWords(r *capacity.Result) (words []string) {
 			words = append(words, sentence(regimePhrase(f.Regime, r.Topology)+" it is not known what it carries: "+strings.TrimSuffix(f.Why, ".")))
 			continue
 		}
-		words = append(words, fmt.Sprintf("%s it carries %.0f %% of its healthy rate.", sentenceStart(regimePhrase(f.Regime, r.Topology)), 100*float64(f.MetPerDay)/float64(healthy.MetPerDay)))
+		words = append(words, sentence(fmt.Sprintf("%s it carries %.0f %% of its healthy rate", regimePhrase(f.Regime, r.Topology), 100*float64(f.MetPerDay)/float64(healthy.MetPerDay))))
 	}
 	return words
-}
-
-func sentenceStart(words string) string {
-	if words == "" {
-		return ""
-	}
-	return strings.ToUpper(words[:1]) + words[1:]
 }
