@@ -66,7 +66,7 @@ func (f diskFull) Inject(ctx context.Context) error {
 		return f.onNodes(func(id topology.ID) error { return can.FillDisk(ctx, id, f.p.Settings.LeaveBytes) })
 	})
 	if observer, ok := f.target.(reference.Observer); ok && err == nil {
-		err = checkpoint(ctx, observer)
+		err = reference.StartLocalCheckpoint(ctx, observer)
 	}
 	return err
 }

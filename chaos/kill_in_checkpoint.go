@@ -8,10 +8,6 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
-// startCheckpoint is the DUMP code that has the master start a local checkpoint
-// (DumpStateOrd::DihStartLcpImmediately).
-const startCheckpoint = 7099
-
 // KillInCheckpoint has the cluster start a local checkpoint and kills a data node
 // once it has begun.
 //
@@ -47,16 +43,7 @@ type killInCheckpoint struct {
 
 func (f *killInCheckpoint) Inject(ctx context.Context) error {
 	f.asked = time.Now()
-	return with(f.site, Observer, func(can reference.Observer) error { return checkpoint(ctx, can) })
-}
-
-// checkpoint asks the master, which alone listens.
-func checkpoint(ctx context.Context, observer reference.Observer) error {
-	master, err := observer.Master(ctx)
-	if err != nil {
-		return err
-	}
-	return observer.Dump(ctx, master, startCheckpoint)
+	return with(f.site, Observer, func(can reference.Observer) error { return reference.StartLocalCheckpoint(ctx, can) })
 }
 
 func (f *killInCheckpoint) Stages() []Stage {

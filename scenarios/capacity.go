@@ -71,6 +71,9 @@ func (p *Plan) regimePlan(regime capacity.Regime, times int) (chaos.Plan, error)
 	case !named || kind != string(capacity.Short) && kind != string(capacity.Rejoining):
 		return chaos.Plan{}, &RegimeError{regime, "must be healthy, short:NODE or rejoining:NODE, where NODE may be host:NAME"}
 	}
+	if regime.Rejoins() && !p.Scenario.System.keepsRoles() {
+		return chaos.Plan{}, &RegimeError{regime, fmt.Sprintf("with system %s a server that comes back does not take its old role, so that each step would end a server of another one", p.Scenario.System)}
+	}
 	// Its times are those of the search, which only the search knows.
 	spec := chaos.Spec{Kind: "kill", Target: target, Hold: longestSearch}
 	if regime.Rejoins() { // each step has its own
@@ -149,9 +152,8 @@ func (c Conductor) Capacity(ctx context.Context, p *Plan, search *capacity.Searc
 	}
 	for len(s.regimes) > 0 {
 		before := len(s.search.Steps)
-		var used *windowError
-		// Another sitting has a window of its own, on a new cluster.
-		if err = c.sitting(ctx, p, s); !errors.As(err, &used) || len(s.search.Steps) == before {
+		var renew *renewError
+		if err = c.sitting(ctx, p, s); !errors.As(err, &renew) || len(s.search.Steps) == before {
 			break
 		}
 		c.say("%v", err)

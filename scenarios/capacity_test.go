@@ -2,18 +2,23 @@ package scenarios
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/workload"
 )
 
 // searchedPlan is a small scenario of which a capacity can be searched.
@@ -65,6 +70,13 @@ func TestRegimesOfAPlan(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("regime %s: error %v, want %q", row.regime, err, row.want)
 		}
+	}
+	innodb := searchedPlan(t, Override{Path: "system", Value: "innodb"}, Override{Path: "topology.sql_hosts", Value: "[a, b]"})
+	if _, err := innodb.regimePlan("rejoining:sql1", 3); err == nil || !strings.Contains(err.Error(), "does not take its old role") {
+		t.Errorf("an InnoDB primary that rejoins: error %v, want a refusal", err)
+	}
+	if _, err := innodb.regimePlan("short:sql1", 3); err != nil {
+		t.Errorf("an InnoDB pair short of its primary: %v", err)
 	}
 	plan, err := plain.regimePlan("rejoining:data2", 3)
 	if err != nil {
@@ -199,5 +211,74 @@ func TestSearchOnACluster(t *testing.T) {
 	again, err := c.Capacity(t.Context(), p, nil, regimes, true)
 	if err != nil || len(again.Search.Steps) != len(result.Search.Steps) {
 		t.Errorf("a search that is over took more steps (%v)", err)
+	}
+}
+
+// checkpointing is a system whose local checkpoint takes so long.
+type checkpointing struct {
+	system
+	takes time.Duration
+}
+
+func (c *checkpointing) Master(context.Context) (topology.ID, error) { return 1, nil }
+
+func (c *checkpointing) Dump(context.Context, topology.ID, ...int) error { return nil }
+
+func (c *checkpointing) AwaitEvent(ctx context.Context, _ time.Time, match func(reference.ClusterEvent) bool) (reference.Evidence, error) {
+	if match(reference.ClusterEvent{Name: "LocalCheckpointStarted"}) {
+		return reference.Evidence{At: time.Now()}, nil
+	}
+	select {
+	case <-time.After(c.takes):
+		return reference.Evidence{At: time.Now()}, nil
+	case <-ctx.Done():
+		return reference.Evidence{}, ctx.Err()
+	}
+}
+
+func TestWarmUp(t *testing.T) {
+	p := searchedPlan(t)
+	if err := p.CountArrivals(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		sentence             string
+		takes                time.Duration
+		heldBack             bool
+		wantBegin, wantUntil time.Duration
+	}{
+		{"it begins when the rows are on disk", 20 * time.Second, false, 20 * time.Second, 51 * time.Second},
+		{"a checkpoint that takes too long is not waited for", time.Hour, false, 3 * time.Minute, 3*time.Minute + 31*time.Second},
+		{"it ends when sessions are held back", 20 * time.Second, true, 20 * time.Second, 21 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			var waited atomic.Int64
+			s := &searching{
+				search: p.Search(capacity.Settings{StartPerDay: 4_000_000, LowestPerDay: 1_000_000, HighestPerDay: 8_000_000, ResolutionPPM: 100_000, MaxSteps: 10}, "", ""), tried: map[capacity.Regime][]capacity.Tried{},
+				regimes: []capacity.Regime{capacity.Healthy}, arrivals: p.arrivals, say: t.Logf,
+				since: func() time.Duration { return time.Since(began) }, stats: func() workload.Stats { return workload.Stats{Waited: waited.Load()} },
+				target: &checkpointing{takes: row.takes},
+			}
+			part, err := s.turn(t.Context(), 0, p.Trace.Window().From)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if since := time.Since(began); since != row.wantBegin {
+				t.Errorf("%s: the warm-up begins after %v, want %v", row.sentence, since, row.wantBegin)
+			}
+			if row.heldBack {
+				time.Sleep(time.Second / 2)
+				waited.Add(1)
+			}
+			<-part.Stop
+			if since := time.Since(began); since != row.wantUntil {
+				t.Errorf("%s: it lasts until %v, want %v", row.sentence, since, row.wantUntil)
+			}
+			s.rest(t.Context())
+			if len(s.search.Steps) > 0 {
+				t.Errorf("%s: the warm-up counts as a step", row.sentence)
+			}
+		})
 	}
 }

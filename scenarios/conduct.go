@@ -512,7 +512,7 @@ func (c *Conductor) record(ctx context.Context, target system, p *Plan, later []
 			case errors.Is(replayErr, errSearchOver):
 				replayErr = nil
 			case replayErr == nil: // with the window
-				c.search.fail(&windowError{c.search.end})
+				c.search.fail(c.search.windowUsedUp())
 				replayErr = c.search.failed
 			}
 			replayErr = errors.Join(replayErr, c.search.close(loading))

@@ -24,6 +24,8 @@ const (
 	// step's rate, before it: sessions, caches and the procedures of each SQL node are
 	// cold, and what is new to a regime is not.
 	warmUp = 30 * time.Second
+	// longestCheckpoint bounds the wait for the rows that were loaded to be on disk.
+	longestCheckpoint = 3 * time.Minute
 	// longestRejoin bounds a step that lasts until a node is redundant.
 	longestRejoin = 10 * time.Minute
 	leaveTimeout  = 10 * time.Minute // for a system to be whole again after a regime
@@ -63,6 +65,7 @@ type searching struct {
 	stats  func() workload.Stats
 	runner func(chaos.Plan) *chaos.Runner
 	target system
+	system System
 	end    time.Duration // of the virtual window
 
 	down      map[topology.ID]bool // nodes that the regime has ended
@@ -99,11 +102,16 @@ func (s *searching) turn(ctx context.Context, _ int, from time.Duration) (worklo
 		if !more {
 			s.tellRegime(regime)
 			s.regimes = s.regimes[1:]
+			moved := s.leaving != nil && !s.system.keepsRoles()
 			s.fail(s.leave(ctx))
+			if moved && len(s.regimes) > 0 {
+				s.fail(&renewError{"the replica has taken the primary's place: the next regime wants new servers"})
+			}
 			continue
 		}
 		if !s.warm {
 			s.warm = true
+			s.checkpoint(ctx)
 			return s.warmUp(ctx, perDay/2, from)
 		}
 		if s.leaving == nil && regime != capacity.Healthy {
@@ -125,11 +133,30 @@ func (s *searching) fail(err error) {
 	}
 }
 
+// checkpoint waits until the rows that were loaded are on disk: the data nodes write
+// them all in the first local checkpoint, which the first step would otherwise share
+// its processor time with. Later ones write what has changed.
+func (s *searching) checkpoint(ctx context.Context) {
+	observer, ok := s.target.(reference.Observer)
+	if !ok {
+		return
+	}
+	s.say("warming up: waiting for a local checkpoint")
+	began := s.since()
+	ctx, cancel := context.WithTimeout(ctx, longestCheckpoint)
+	defer cancel()
+	if err := reference.CompleteLocalCheckpoint(ctx, observer); err != nil {
+		s.say("warming up: %v", err)
+		return
+	}
+	s.say("warming up: the local checkpoint took %.0f s", (s.since() - began).Seconds())
+}
+
 // warmUp offers a rate that is no step.
 func (s *searching) warmUp(ctx context.Context, perDay int64, from time.Duration) (workload.Stretch, error) {
 	to, ok := s.arrivals.After(from, float64(perDay)*warmUp.Hours()/24)
 	if !ok {
-		s.fail(&windowError{s.end})
+		s.fail(s.windowUsedUp())
 		return workload.Stretch{}, s.failed
 	}
 	s.say("warming up: %s messages a day for %.0f s", perDayWords(perDay), warmUp.Seconds())
@@ -153,12 +180,15 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// windowError says that the trace has no more messages, at a virtual time. Another
-// sitting begins its window again.
-type windowError struct{ end time.Duration }
+// renewError says why a search wants another sitting, on a new cluster, which it goes
+// on with by itself.
+type renewError struct{ msg string }
 
-func (e *windowError) Error() string {
-	return fmt.Sprintf("the trace's window is used up at %s of the virtual day: go on with --resume, which begins it again", virtualClock(e.end))
+func (e *renewError) Error() string { return e.msg }
+
+// windowUsedUp says that the trace has no more messages.
+func (s *searching) windowUsedUp() error {
+	return &renewError{fmt.Sprintf("the trace's window is used up at %s of the virtual day: go on with --resume, which begins it again", virtualClock(s.end))}
 }
 
 func (s *searching) settings(regime capacity.Regime) capacity.Settings {
@@ -191,7 +221,7 @@ func (s *searching) begin(ctx context.Context, regime capacity.Regime, perDay in
 	}
 	to, ok := s.arrivals.After(from, float64(perDay)*lasts.Hours()/24)
 	if !ok && !rejoins {
-		return workload.Stretch{}, &windowError{s.end}
+		return workload.Stretch{}, s.windowUsedUp()
 	}
 	if !ok {
 		to = s.end
@@ -495,5 +525,6 @@ func (s *searching) record(sample *workload.Sample) {
 // join tells of the system that is loaded, before the replay begins.
 func (s *searching) join(target system, p *Plan, since func() time.Duration, stats func() workload.Stats, runner func(chaos.Plan) *chaos.Runner) {
 	s.target, s.since, s.stats, s.runner = target, since, stats, runner
+	s.system = p.Scenario.System
 	s.end = p.Trace.Window().From + p.Trace.Window().Duration
 }

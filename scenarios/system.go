@@ -27,6 +27,10 @@ const (
 // pair is how many servers a system has that is no NDB cluster.
 const pair = innodb.Servers
 
+// keepsRoles says whether a server that comes back is what it was before it died. Nobody
+// makes an InnoDB server the primary again whose replica has taken its place.
+func (s System) keepsRoles() bool { return s != SystemInnoDB }
+
 // allPaths are the names of all paths.
 func allPaths() []string {
 	var names []string

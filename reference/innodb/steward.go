@@ -17,6 +17,7 @@ import (
 const (
 	lookEvery   = 250 * time.Millisecond
 	lookTimeout = time.Second      // a server that takes longer to answer counts as dead
+	lastLook    = 3 * time.Second // for a primary to answer before it is killed: overload alone makes it slow
 	actTimeout  = 30 * time.Second // for one deed
 	lagAllowed  = time.Second      // for a replica that is about to be opened to clients
 )
@@ -311,19 +312,23 @@ func (t *Target) promote(ctx context.Context, id topology.ID) error {
 	return t.open(ctx, id, "PROMOTED")
 }
 
+// errAnswers keeps a replica from being promoted: its primary was slow, and is not dead.
+var errAnswers = errors.New("the primary answers")
+
 // fence sees to it that a server takes no write any more that only was silent: it
-// is killed. One that refuses connections is dead, or starts, and what starts is
-// read-only.
+// is killed. One that is dead, or that starts and is read-only, need not be; and one
+// that answers after all, given more time than by a look, is not to be replaced.
 func (t *Target) fence(ctx context.Context, id topology.ID) error {
-	bounded, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	s, err := lookAt(bounded, t.admins[id])
-	if err == nil && !s.writable || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil
-	}
-	runs, err := t.Runs(ctx, id)
-	if err != nil || !runs {
+	if runs, err := t.Runs(ctx, id); err != nil || !runs {
 		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, lastLook)
+	defer cancel()
+	switch s, err := lookAt(bounded, t.admins[id]); {
+	case err == nil && s.writable:
+		return errAnswers
+	case err == nil, errors.Is(err, syscall.ECONNREFUSED):
+		return nil
 	}
 	return t.Kill(ctx, id)
 }
