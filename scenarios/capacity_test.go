@@ -5,20 +5,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/workload"
+	"github.com/moby/moby/client"
 )
 
 // searchedPlan is a small scenario of which a capacity can be searched.
@@ -155,7 +160,7 @@ func TestPlansThatCannotBeSearched(t *testing.T) {
 // plan dead, and while a data node rejoins: in steps that are too short to be believed.
 // It is cut off at first and goes on.
 func TestSearchOnACluster(t *testing.T) {
-	clustertest.Alone(t)
+	docker := clustertest.Alone(t)
 	// However slow the machine is: the rates are not what is tested.
 	p := searchedPlan(t, Override{Path: "bounds.lag_p999", Value: "1m"}, Override{Path: "objectives", Value: "[{name: routing answers, path: routing, target: 20%}]"})
 	const second = int64(time.Second / time.Microsecond)
@@ -212,6 +217,71 @@ func TestSearchOnACluster(t *testing.T) {
 	if err != nil || len(again.Search.Steps) != len(result.Search.Steps) {
 		t.Errorf("a search that is over took more steps (%v)", err)
 	}
+
+	// A node that ends by itself ends the search, which keeps what it has learned.
+	c.Progress = onText(&progress, "short:sql2: ending", func() {
+		time.Sleep(4 * time.Second) // in the step
+		if err := killNode(t.Context(), docker, "capacity-", "data2"); err != nil {
+			t.Errorf("kill data2: %v", err)
+		}
+	})
+	after, err := c.Capacity(t.Context(), p, nil, []capacity.Regime{"short:sql2"}, true)
+	var died *DiedError
+	if !errors.As(err, &died) || died.Node != "data2" || died.Regime != "short:sql2" {
+		t.Fatalf("the search ended with %v, want data2 to have died\n%s", err, &progress)
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir, died.Step.Dir, "cluster")); err != nil {
+		t.Errorf("the nodes' logs: %v", err)
+	}
+	if step := after.Search.Steps[len(after.Search.Steps)-1]; step.Stopped != capacity.SystemDied || len(after.Search.Ends) != 1 {
+		t.Errorf("the last step was stopped because of %q, and the search has %d ends", step.Stopped, len(after.Search.Ends))
+	}
+	for _, regime := range regimes {
+		if was, is := result.Find(regime), after.Find(regime); !reflect.DeepEqual(was, is) {
+			t.Errorf("%s: %+v after the death, was %+v", regime, is, was)
+		}
+	}
+}
+
+// onText is a writer that calls f, beside what goes on, when text was written first.
+func onText(w io.Writer, text string, f func()) io.Writer {
+	return &textTrap{w: w, text: text, f: f}
+}
+
+type textTrap struct {
+	w    io.Writer
+	text string
+	f    func()
+	once sync.Once
+}
+
+func (w *textTrap) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.once.Do(func() { go w.f() })
+	}
+	return w.w.Write(p)
+}
+
+// killNode ends a node of the one cluster whose run id begins so.
+func killNode(ctx context.Context, docker *client.Client, prefix, node string) error {
+	clusters, err := cluster.List(ctx, docker)
+	if err != nil {
+		return err
+	}
+	for _, info := range clusters {
+		if strings.HasPrefix(info.RunID, prefix) {
+			c, err := cluster.Attach(ctx, docker, info.RunID)
+			if err != nil {
+				return err
+			}
+			n, err := c.Topology().Node(node)
+			if err != nil {
+				return err
+			}
+			return c.Kill(ctx, n.ID)
+		}
+	}
+	return errors.New("there is no such cluster")
 }
 
 // checkpointing is a system whose local checkpoint takes so long.

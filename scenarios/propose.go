@@ -17,6 +17,7 @@ import (
 
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
@@ -117,7 +118,7 @@ func ProposeCapacity(o Proposing) (p *capacity.Proposal, path string, err error)
 		if len(variants) == 0 {
 			return nil, "", &InputError{Msg: fmt.Sprintf("%s holds no capacity search: name the directory that mailbench capacity wrote", o.Dir), Cause: missing}
 		}
-		result, dir = variants[0].Result, filepath.Join(o.Dir, variants[0].Dir) // the smallest stands for it
+		result, dir = variants[0].Result, filepath.Join(o.Dir, variants[0].Dir()) // the smallest stands for it
 	}
 	if len(result.Search.Steps) == 0 || len(result.Topology.Nodes) == 0 {
 		return nil, "", &InputError{Msg: fmt.Sprintf("the search in %s has recorded no step: go on with mailbench capacity --resume %s", dir, dir)}
@@ -136,7 +137,7 @@ func ProposeCapacity(o Proposing) (p *capacity.Proposal, path string, err error)
 			question.Variants = append(question.Variants, v.Result)
 		}
 	}
-	if question.Memory, err = capacity.ReadMemory(o.Dir); err != nil {
+	if question.Memory, err = memory.Read(o.Dir); err != nil {
 		return nil, "", &InputError{Msg: err.Error(), Cause: err}
 	}
 	if p, err = capacity.Propose(question); err != nil {

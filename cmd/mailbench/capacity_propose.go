@@ -23,7 +23,7 @@ extrapolated or assumed; and write the scenario whose search would test it.
 
 Other objectives, a list as in scenario files or an OpenSLO document, have the recorded
 steps judged again. A search of other numbers of nodes below DIR (mailbench capacity
-curve) says how the cluster scales, and a forecast, DIR/memory.json (mailbench capacity
+curve) says how the cluster scales, and a forecast, DIR/memory-inputs.json (mailbench capacity
 memory), what DataMemory it takes. No number is given where nothing was measured.`,
 		Example: "  mailbench capacity propose results/runs/mine --target 20M/day\n  mailbench capacity propose results/runs/mine --target 500/s --objectives slo.yaml --out bigger.yaml",
 		Args:    arguments(cobra.ExactArgs(1)),

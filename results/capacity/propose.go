@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results/memory"
 )
 
 // ProposalSchema is that of a Proposal in JSON.
@@ -35,22 +36,12 @@ type Question struct {
 	Clients      []Client // of the scenario that was searched
 	// Variants are searches of the same scenario with other numbers of nodes, if any.
 	Variants []*Result
-	Memory   *Memory // nil if memory was not forecast
+	Memory   *memory.Forecast // nil if memory was not forecast
 }
 
 // scaling predicts a capacity with n nodes of a role, in any unit. It fails where it is
 // too far from what was measured.
 type scaling func(n float64) (x, low, high float64, extrapolated bool, err error)
-
-// Memory is a forecast of what rows take on each data node.
-type Memory struct {
-	UsedBytes      int64 // once it no longer grows
-	BaseBytes      int64 // of these, without rows
-	MessagesPerDay int64
-	DataNodes      int
-	ReservePercent int64 // of DataMemory, that NDB keeps back for restarts
-	Steady         bool  // else it was still growing at the end
-}
 
 // Answer is what a proposal comes to.
 type Answer string

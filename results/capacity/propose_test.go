@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results/memory"
 	"gotest.tools/v3/golden"
 )
 
@@ -154,12 +155,20 @@ func TestPropose(t *testing.T) {
 			q.Variants[2].Find(Healthy).Done, q.Variants[2].Find(Healthy).MetPerDay = false, 1_000_000
 		}, Proposed, 4, 5, "should carry"},
 		{"what is carried must have the memory, too", 8_000_000, all(), func(q *Question) {
-			q.Memory = &Memory{UsedBytes: 184 << 20, BaseBytes: 20 << 20, MessagesPerDay: 4_000_000, DataNodes: 2, ReservePercent: 5, Steady: true}
+			q.Memory = forecast(184, true)
 		}, CarriedAlready, 2, 2, "as was measured"},
 		{"memory is sized where it was forecast", 14_000_000, all(), func(q *Question) {
-			q.Memory = &Memory{UsedBytes: 200 << 20, BaseBytes: 20 << 20, MessagesPerDay: 4_000_000, DataNodes: 2, ReservePercent: 5, Steady: true}
+			q.Memory = forecast(200, true)
 		}, Proposed, 4, 4, "should carry"},
-		{"memory that grows is left alone, and said so", 14_000_000, all(), func(q *Question) { q.Memory = &Memory{MessagesPerDay: 1, DataNodes: 2} }, Proposed, 4, 4, "still growing"},
+		{"memory that grows is sized for as long as it was forecast", 14_000_000, all(), func(q *Question) { q.Memory = forecast(200, false) }, Proposed, 4, 4, "still growing"},
+		{"rows that the forecast has once take twice as much", 14_000_000, all(), func(q *Question) {
+			q.Memory = forecast(110, true)
+			q.Memory.Cluster.Replicas = 1
+		}, Proposed, 4, 4, "should carry"},
+		{"a forecast of something else is told", 14_000_000, all(), func(q *Question) {
+			q.Memory = forecast(200, true)
+			q.Memory.Scenario = "another"
+		}, Proposed, 4, 4, "is of scenario another"},
 		{"objectives that were met at no rate", 14_000_000, all(), func(q *Question) {
 			f := q.Result.Find(Healthy)
 			f.MetPerDay, f.PromisePerDay, f.Why = 0, 0, "the objectives cannot be met at any rate"
@@ -212,7 +221,7 @@ func TestPropose(t *testing.T) {
 		if p.Answer != row.answer || row.data > 0 && (data != row.data || sql != row.sql) || !strings.Contains(p.Why+strings.Join(p.Notes, " "), row.why) {
 			t.Errorf("%s: %s, %d data nodes, %d SQL nodes: %s %q", row.sentence, p.Answer, data, sql, p.Why, p.Notes)
 		}
-		if want := "368M"; q.Memory != nil && q.Memory.Steady && p.Topology.DataMemory != want {
+		if want := "368M"; q.Memory != nil && p.Topology.DataMemory != want {
 			// (180 MiB of rows x 14/4 x 2/4 + 20 MiB) / 95 %, in whole 16 MiB.
 			t.Errorf("%s: DataMemory is %s, want %s", row.sentence, p.Topology.DataMemory, want)
 		}
@@ -348,16 +357,15 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-func FuzzDecodeMemory(f *testing.F) {
-	f.Add([]byte(`{"schema": "mailbench.memory/v1", "messages_per_day": 4000000, "cluster": {"data_nodes": 2, "reserve_percent": 5, "base_bytes": 7}, "steady": {"used_bytes": 9}}`))
-	f.Add([]byte(`{"schema": "mailbench.memory/v1"}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		m, err := decodeMemory(text)
-		if (m == nil) == (err == nil) {
-			t.Fatalf("%v, %v", m, err)
-		}
-		if m != nil && (m.MessagesPerDay < 1 || m.DataNodes < 1 || m.Steady && m.UsedBytes < m.BaseBytes) {
-			t.Fatalf("%+v is taken", m)
-		}
-	})
+// forecast is one of so many MiB in use on each of two data nodes, 20 of which hold no
+// row of ours, for 4 million messages a day.
+func forecast(mib int64, steady bool) *memory.Forecast {
+	f := &memory.Forecast{
+		Scenario: "small", MessagesPerDay: 4_000_000, Cluster: memory.Cluster{DataNodes: 2, Replicas: 2, Base: 20 << 20, ReservePercent: 5},
+		Days: []memory.Day{{Used: 30 << 20}, {Day: 1, Used: mib << 20}},
+	}
+	if steady {
+		f.Steady = &memory.Steady{FromDay: 1, Used: mib << 20}
+	}
+	return f
 }

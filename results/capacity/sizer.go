@@ -173,7 +173,7 @@ func (s *sizer) size() {
 		return
 	}
 	least = data.base
-	if m := s.q.Memory; m != nil && m.Steady {
+	if m := s.q.Memory; m != nil && m.Steady != nil {
 		least = max(replicas, (data.counts[0]/reach+replicas-1)/replicas*replicas)
 	}
 	if _, ok := s.smallest(data, least, replicas); !ok {
@@ -355,17 +355,24 @@ func (s *sizer) memory(n int) {
 	if value == "" {
 		value = "default"
 	}
-	if m == nil || !m.Steady {
+	if m == nil {
 		s.add(Part{Name: "DataMemory", Value: value, Basis: Assumed, From: none})
-		if m == nil {
-			s.p.note("Whether DataMemory holds so much was not examined: mailbench capacity memory forecasts it.")
-		} else {
-			s.p.note("Memory was still growing at the end of its forecast: DataMemory is left as it was.")
-		}
+		s.p.note("Whether DataMemory holds so much was not examined: mailbench capacity memory forecasts it.")
 		return
 	}
-	rows := float64(m.UsedBytes-m.BaseBytes) * float64(s.p.TargetPerDay) / float64(m.MessagesPerDay) * float64(m.DataNodes) / float64(n)
-	need := (float64(m.BaseBytes) + rows) * 100 / float64(100-m.ReservePercent)
+	used := m.Days[len(m.Days)-1].Used
+	if m.Steady != nil {
+		used = m.Steady.Used
+	} else {
+		s.p.note("Memory was still growing at the end of its forecast of %s: DataMemory is for that long.", plural(len(m.Days), "day"))
+	}
+	if m.Scenario != s.q.Result.Search.Scenario {
+		s.p.note("The memory forecast is of scenario %s.", m.Scenario)
+	}
+	c := m.Cluster
+	replicas := max(s.q.Result.Topology.Replicas, 1)
+	rows := float64(used-c.Base) * float64(s.p.TargetPerDay) / float64(m.MessagesPerDay) * float64(c.DataNodes) / float64(n) * float64(replicas) / float64(c.Replicas)
+	need := (float64(c.Base) + rows) * 100 / float64(100-c.ReservePercent)
 	const unit = 16 << 20
 	mib := int64(math.Ceil(need/unit)) * unit >> 20
 	if have, ok := ParseMemory(now); !ok || have < mib<<20 {

@@ -7,10 +7,13 @@ package memory
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/bits"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/mailbench/mailbench/reference/datamemory"
@@ -206,6 +209,27 @@ func ReadInputs(file string, r io.Reader) (*Inputs, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return in, nil
+}
+
+// Read makes the forecast whose inputs are in dir; nil if none are.
+func Read(dir string) (*Forecast, error) {
+	file, err := os.Open(filepath.Join(dir, InputsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a forecast is no must
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the forecast of memory: %w", err)
+	}
+	defer file.Close() // only read
+	in, err := ReadInputs(InputsFile, file)
+	if err != nil {
+		return nil, err
+	}
+	f, err := Make(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", InputsFile, err)
+	}
+	return f, nil
 }
 
 // WriteJSON writes inputs or a forecast.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/results/memory"
 )
 
 // Names of the files that WriteCapacity makes.
@@ -30,6 +32,11 @@ type CapacityExtras struct {
 	Curves     []CapacityCurve  // throughput against what is scaled
 	Memory     *CapacityPart    // forecast of memory and disk
 	Comparison []CapacityColumn // other systems under the same objectives
+
+	Variants []capacity.Varied // whose steps and results capacity.csv and capacity.json have, too
+	Command  string            // that goes on with all of it; "" for that of a search
+
+	forecast *memory.Forecast // that Memory is of
 }
 
 // CapacityPart is a part in words, curves and tables.
@@ -55,14 +62,41 @@ type CapacityColumn struct {
 	Words  []string // whole sentences: what the death of a server does
 }
 
-// WriteCapacity writes capacity.html, capacity.md and capacity.csv to dir, in place
-// of older ones. The same result makes the same bytes. Errors name what of the
+// capacityFile is capacity.json: the search, and what else there is.
+type capacityFile struct {
+	*capacity.Result
+	Curves   []CapacityCurve   `json:"curves,omitempty"`
+	Memory   *memory.Forecast  `json:"memory,omitempty"`
+	Variants []capacityVariant `json:"variants,omitempty"`
+}
+
+type capacityVariant struct {
+	Dir    string           `json:"dir"` // below that of the file
+	Result *capacity.Result `json:"result"`
+}
+
+// CapacityJSON writes what was judged, with the curves, the forecast of memory and the
+// variants.
+func CapacityJSON(w io.Writer, r *capacity.Result, x CapacityExtras) error {
+	f := capacityFile{Result: r, Curves: x.Curves, Memory: x.forecast}
+	for _, v := range x.Variants {
+		f.Variants = append(f.Variants, capacityVariant{v.Dir(), v.Result})
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(f)
+}
+
+// WriteCapacity writes capacity.json, .html, .md and .csv to dir, in place of older
+// ones. The same result makes the same bytes. Errors name what of the
 // extras cannot be drawn, or the file that could not be written.
 func WriteCapacity(dir string, r *capacity.Result, x CapacityExtras) error {
 	for _, o := range []output{
+		{capacity.CapacityFile, func(w io.Writer) error { return CapacityJSON(w, r, x) }},
 		{CapacityHTMLFile, func(w io.Writer) error { return CapacityHTML(w, r, x) }},
 		{CapacityMarkdownFile, func(w io.Writer) error { return CapacityMarkdown(w, r, x) }},
-		{CapacityCSVFile, func(w io.Writer) error { return CapacityCSV(w, r) }},
+		{CapacityCSVFile, func(w io.Writer) error { return CapacityCSV(w, r, x.Variants...) }},
 	} {
 		if err := results.ReplaceFile(filepath.Join(dir, o.name), o.write); err != nil {
 			return fmt.Errorf("capacity report: %w", err)
@@ -75,7 +109,7 @@ func WriteCapacity(dir string, r *capacity.Result, x CapacityExtras) error {
 // what has no space to break at may be wider.
 func CapacityText(w io.Writer, r *capacity.Result, width int) error {
 	r = promising(r)
-	all := slices.Concat(foundSections(r), stepSections(r), []section{{title: "Assumptions", notes: assumptions(r)}, repeat(r)})
+	all := slices.Concat(foundSections(r), stepSections(r), []section{{title: "Assumptions", notes: assumptions(r)}, repeat(r, "")})
 	return writeText(w, CapacityHeadline(r), all, max(width, 80))
 }
 
@@ -104,7 +138,7 @@ func CapacityMarkdown(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 		all = append(all, compared(r, x.Comparison))
 	}
 	all = append(all, section{title: "Steps", table: stepTable(r), notes: stepNotes(r)},
-		section{title: "Assumptions", notes: assumptions(r)}, repeat(r))
+		section{title: "Assumptions", notes: assumptions(r)}, repeat(r, x.Command))
 	for _, s := range all {
 		s.title = escape(s.title)
 		s.markdown(&b)
@@ -116,19 +150,29 @@ func CapacityMarkdown(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 // CapacityCSV writes a row a step, with a heading: rates in messages a day, times in
 // microseconds, shares in millionths; in_flight_milli in thousandths of an op. Each
 // node whose CPU was measured has a column. A step without objectives leaves the
-// columns of the worst one empty.
-func CapacityCSV(w io.Writer, r *capacity.Result) error {
+// columns of the worst one empty. Those of variants follow, named by their directory.
+func CapacityCSV(w io.Writer, r *capacity.Result, variants ...capacity.Varied) error {
+	type rows struct {
+		search string
+		of     *capacity.Result
+	}
+	all := []rows{{"", r}}
+	for _, v := range variants {
+		all = append(all, rows{v.Dir(), v.Result})
+	}
 	nodes := map[string]bool{}
-	for _, f := range r.Regimes {
-		for i := range f.Steps {
-			for node := range f.Steps[i].CPUPPM {
-				nodes[node] = true
+	for _, search := range all {
+		for _, f := range search.of.Regimes {
+			for i := range f.Steps {
+				for node := range f.Steps[i].CPUPPM {
+					nodes[node] = true
+				}
 			}
 		}
 	}
 	names := slices.Sorted(maps.Keys(nodes))
 	out := csv.NewWriter(w)
-	head := []string{"regime", "step", "dir", "per_day", "from_us", "to_us", "stopped", "looks", "outcome", "why",
+	head := []string{"search", "regime", "step", "dir", "per_day", "from_us", "to_us", "stopped", "looks", "outcome", "why",
 		"worst_objective", "budget_ppm", "bad_low_ppm", "bad_high_ppm", "offered", "ops", "good",
 		"mean_us", "p50_us", "p99_us", "max_us", "in_flight_milli", "lag_p999_us", "held_back"}
 	for _, node := range names {
@@ -137,33 +181,39 @@ func CapacityCSV(w io.Writer, r *capacity.Result) error {
 	if err := out.Write(head); err != nil {
 		return err
 	}
-	text := func(n int64) string { return strconv.FormatInt(n, 10) }
-	for _, f := range r.Regimes {
-		for i := range f.Steps {
-			s := &f.Steps[i]
-			row := []string{string(s.Regime), strconv.Itoa(s.Number), s.Dir, text(s.PerDay), text(s.FromUS), text(s.ToUS),
-				string(s.Stopped), strconv.Itoa(s.Looks), string(s.Outcome), s.Why}
-			if o, ok := worstObjective(s); ok {
-				row = append(row, o.Name, text(o.BudgetPPM), text(o.LowPPM), text(o.HighPPM))
-			} else {
-				row = append(row, "", "", "", "")
-			}
-			row = append(row, text(s.Offered), text(s.Ops), text(s.Good), text(s.MeanUS), text(s.P50US), text(s.P99US), text(s.MaxUS),
-				text(s.InFlightMilli), text(s.LagP999US), strconv.FormatBool(s.HeldBack))
-			for _, node := range names {
-				cell := ""
-				if ppm, measured := s.CPUPPM[node]; measured {
-					cell = text(ppm)
+	for _, search := range all {
+		for _, f := range search.of.Regimes {
+			for i := range f.Steps {
+				if err := out.Write(append([]string{search.search}, stepRow(&f.Steps[i], names)...)); err != nil {
+					return err
 				}
-				row = append(row, cell)
-			}
-			if err := out.Write(row); err != nil {
-				return err
 			}
 		}
 	}
 	out.Flush()
 	return out.Error()
+}
+
+// stepRow are the columns of a step, with a last one for each node.
+func stepRow(s *capacity.Judged, nodes []string) []string {
+	text := func(n int64) string { return strconv.FormatInt(n, 10) }
+	row := []string{string(s.Regime), strconv.Itoa(s.Number), s.Dir, text(s.PerDay), text(s.FromUS), text(s.ToUS),
+		string(s.Stopped), strconv.Itoa(s.Looks), string(s.Outcome), s.Why}
+	if o, ok := worstObjective(s); ok {
+		row = append(row, o.Name, text(o.BudgetPPM), text(o.LowPPM), text(o.HighPPM))
+	} else {
+		row = append(row, "", "", "", "")
+	}
+	row = append(row, text(s.Offered), text(s.Ops), text(s.Good), text(s.MeanUS), text(s.P50US), text(s.P99US), text(s.MaxUS),
+		text(s.InFlightMilli), text(s.LagP999US), strconv.FormatBool(s.HeldBack))
+	for _, node := range nodes {
+		cell := ""
+		if ppm, measured := s.CPUPPM[node]; measured {
+			cell = text(ppm)
+		}
+		row = append(row, cell)
+	}
+	return row
 }
 
 // promising returns the result, without its promises if writes were lost: whatever
@@ -344,6 +394,15 @@ func regimePhrase(r capacity.Regime, top topology.Topology) string {
 // roleNames are how a sentence calls nodes.
 var roleNames = map[topology.Role]string{topology.Data: "a data node", topology.SQL: "a SQL node", topology.Management: "a management node"}
 
+// roleName is how a sentence calls a node: where the system is no cluster of NDB, all
+// that it has are servers.
+func roleName(n topology.Node, top topology.Topology) string {
+	if len(top.ByRole(topology.Data)) == 0 {
+		return "a server"
+	}
+	return cmp.Or(roleNames[n.Role], "a node")
+}
+
 // whatIsDown names what fails together: a node by its role, several by their host.
 func whatIsDown(nodes []string, top topology.Topology) string {
 	if len(nodes) == 0 {
@@ -360,7 +419,7 @@ func whatIsDown(nodes []string, top topology.Topology) string {
 	}
 	switch {
 	case len(nodes) == 1:
-		return fmt.Sprintf("%s (%s)", cmp.Or(roleNames[last.Role], "a node"), last.Name)
+		return fmt.Sprintf("%s (%s)", roleName(last, top), last.Name)
 	case len(hosts) == 1:
 		return fmt.Sprintf("the host %s (%s)", last.Host, strings.Join(nodes, ", "))
 	}
@@ -606,6 +665,9 @@ func topologyNote(r *capacity.Result) string {
 		return fmt.Sprintf("System: %s.", r.Search.System)
 	}
 	data, sql := len(top.ByRole(topology.Data)), len(top.ByRole(topology.SQL))
+	if data == 0 {
+		return fmt.Sprintf("System: %s, %s, on %s.", r.Search.System, plural(int64(sql), "server"), plural(int64(len(top.Hosts())), "host"))
+	}
 	return fmt.Sprintf("System: %s, %s in node groups of %d, %s, on %s.", r.Search.System, plural(int64(data), "data node"), top.Replicas,
 		plural(int64(sql), "SQL node"), plural(int64(len(top.Hosts())), "host"))
 }
@@ -618,7 +680,8 @@ func quotaNotes(r *capacity.Result) (notes []string) {
 	unlimited := false
 	var parts []string
 	for _, role := range []topology.Role{topology.Data, topology.SQL, topology.Management} {
-		nodes := int64(len(top.ByRole(role)))
+		ofRole := top.ByRole(role)
+		nodes := int64(len(ofRole))
 		if nodes == 0 {
 			continue
 		}
@@ -632,7 +695,7 @@ func quotaNotes(r *capacity.Result) (notes []string) {
 		}
 		unlimited = unlimited || l.MilliCPUs == 0
 		all += nodes * int64(l.MilliCPUs)
-		parts = append(parts, roleNames[role]+" "+what)
+		parts = append(parts, roleName(ofRole[0], top)+" "+what)
 	}
 	if len(parts) > 0 {
 		notes = append(notes, "Limits: "+strings.Join(parts, "; ")+".")
@@ -688,8 +751,9 @@ func sparse(r *capacity.Result) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// repeat says how the search is made again, or goes on.
-func repeat(r *capacity.Result) section {
+// repeat says how the search is made again, or goes on: with a command of its own, ""
+// for that of a search.
+func repeat(r *capacity.Result, command string) section {
 	s := section{title: "Repeat it", command: r.Search.Command}
 	open := len(r.Regimes) == 0 || slices.ContainsFunc(r.Regimes, func(f capacity.Found) bool { return !f.Done })
 	for _, e := range r.Search.Ends {
@@ -698,7 +762,7 @@ func repeat(r *capacity.Result) section {
 	if open {
 		s.title = "Go on"
 		s.notes = append(s.notes, "The search is not over. It goes on with this command, DIR being the directory of this report.")
-		s.command = "mailbench capacity --resume DIR"
+		s.command = cmp.Or(command, "mailbench capacity --resume DIR")
 	}
 	return s
 }

@@ -418,25 +418,31 @@ func rateChart(r *capacity.Result, f capacity.Found, class string, width px) (te
 
 // CapacityCurve is a measured curve and what was fitted to it, or a forecast.
 type CapacityCurve struct {
-	Title  string // "Throughput against SQL nodes"
-	N      string // what is scaled: "SQL nodes"
-	X      string // what it gives: "messages a day"
-	Points []CapacityPoint
-	Line   []CapacityLine // by ascending N
-	LineIs string         // "simulated"; "fitted" if empty
+	Title  string          `json:"title"` // "Throughput against SQL nodes"
+	N      string          `json:"n"`     // what is scaled: "SQL nodes"
+	X      string          `json:"x"`     // what it gives: "messages a day"
+	Points []CapacityPoint `json:"points,omitempty"`
+	Line   []CapacityLine  `json:"line,omitempty"`    // by ascending N
+	LineIs string          `json:"line_is,omitempty"` // "simulated"; "fitted" if empty
 	// Limit is drawn across, with its name; 0 for none.
-	Limit     float64
-	LimitName string
-	Words     []string // whole sentences: "No peak inside the measured range."
+	Limit     float64  `json:"limit,omitempty"`
+	LimitName string   `json:"limit_name,omitempty"`
+	Words     []string `json:"words,omitempty"` // whole sentences: "No peak inside the measured range."
 }
 
 // CapacityPoint is what was measured.
-type CapacityPoint struct{ N, X float64 }
+type CapacityPoint struct {
+	N float64 `json:"n"`
+	X float64 `json:"x"`
+}
 
 // CapacityLine is what was fitted, with its interval; 0 and 0 for none.
 type CapacityLine struct {
-	N, X, Low, High float64
-	Extrapolated    bool // outside of what was measured
+	N            float64 `json:"n"`
+	X            float64 `json:"x"`
+	Low          float64 `json:"low"`
+	High         float64 `json:"high"`
+	Extrapolated bool    `json:"extrapolated"` // outside of what was measured
 }
 
 // maxPoints bounds the points of a curve.

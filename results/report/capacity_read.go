@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ func IsSearch(dir string) bool {
 	if _, err := os.Lstat(filepath.Join(dir, capacity.SearchFile)); err == nil {
 		return true
 	}
-	variants, err := variantDirs(dir)
+	variants, err := capacity.Variants(dir)
 	return err == nil && len(variants) > 0
 }
 
@@ -36,48 +37,30 @@ func Capacity(dir string) ([]*capacity.Result, error) {
 		return nil, err
 	}
 	r, err := capacity.Judge(dir)
-	if errors.Is(err, os.ErrNotExist) && len(variants) > 0 {
-		r, err = variants[standsFor(variants)].result, nil
+	alone := errors.Is(err, os.ErrNotExist) && len(variants) > 0 // there is nothing but variants
+	if alone {
+		r, err = variants[standsFor(variants)].Result, nil
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := r.Write(dir); err != nil {
 		return nil, err
 	}
 	all := []*capacity.Result{r}
 	for _, v := range variants {
-		if v.result != r {
-			all = append(all, v.result)
+		if v.Result != r {
+			all = append(all, v.Result)
 		}
 	}
 	x := extrasOf(r, variants)
-	if x.Memory, err = memoryOf(dir); err != nil { // what was searched is told all the same
+	if alone {
+		x.Command = r.Search.Command + " --out DIR"
+	}
+	switch forecast, err := memory.Read(dir); {
+	case err != nil: // what was searched is told all the same
 		x.Memory = &CapacityPart{Words: []string{sentence("the forecast of memory beside it cannot be read: " + strings.TrimSuffix(err.Error(), "."))}}
+	case forecast != nil:
+		x.Memory, x.forecast = memoryPart(forecast), forecast
 	}
 	return all, WriteCapacity(dir, r, x)
-}
-
-// memoryOf makes the forecast of memory whose inputs are in dir; nil if none are.
-func memoryOf(dir string) (*CapacityPart, error) {
-	path := filepath.Join(dir, memory.InputsFile)
-	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the forecast of memory: %w", err)
-	}
-	defer file.Close()
-	in, err := memory.ReadInputs(memory.InputsFile, file)
-	if err != nil {
-		return nil, err
-	}
-	f, err := memory.Make(in)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", memory.InputsFile, err)
-	}
-	return memoryPart(f), nil
 }
 
 // memoryPart draws a forecast of memory.
@@ -119,26 +102,20 @@ func memoryPart(f *memory.Forecast) *CapacityPart {
 
 func mebibytes(bytes int64) string { return count(bytes>>20) + " MiB" }
 
-// variant is a search of something that was changed.
-type variant struct {
-	kind, name string // one of the prefixes, and what follows it
-	result     *capacity.Result
-}
-
-// count is how many nodes a variant has.
-func (v variant) count() float64 {
-	n, _ := strconv.Atoi(v.name) // a name that is no number is not drawn
+// nodesOf is how many nodes a variant has, 0 where its name is no number.
+func nodesOf(v capacity.Varied) float64 {
+	n, _ := strconv.Atoi(v.Name)
 	return float64(n)
 }
 
 // standsFor is the index of the variant that stands for a directory of them.
-func standsFor(all []variant) int {
+func standsFor(all []capacity.Varied) int {
 	best := 0
 	for i, v := range all {
 		switch {
-		case v.kind == capacity.SystemDir && v.name == "ndb":
+		case v.Kind == capacity.SystemDir && v.Name == "ndb":
 			return i
-		case v.count() > 0 && v.count() < all[best].count():
+		case nodesOf(v) > 0 && nodesOf(v) < nodesOf(all[best]):
 			best = i
 		}
 	}
@@ -146,89 +123,102 @@ func standsFor(all []variant) int {
 }
 
 // variantsOf judges the variants below a directory, and writes what each says beside it.
-func variantsOf(dir string) ([]variant, error) {
-	all, err := variantDirs(dir)
+func variantsOf(dir string) ([]capacity.Varied, error) {
+	all, err := capacity.Variants(dir)
 	if err != nil {
 		return nil, err
 	}
 	for i := range all {
-		path := filepath.Join(dir, all[i].kind+all[i].name)
+		path := filepath.Join(dir, all[i].Dir())
 		r, err := capacity.Judge(path)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 		}
-		if err := r.Write(path); err != nil {
-			return nil, err
-		}
 		if err := WriteCapacity(path, r, extrasOf(r, nil)); err != nil {
 			return nil, err
 		}
-		all[i].result = r
+		all[i].Result = r
 	}
 	return all, nil
 }
 
-// variantDirs finds the variants below a directory, and reads nothing of them.
-func variantDirs(dir string) ([]variant, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("look for searches: %w", err)
-	}
-	var found []variant
-	for _, e := range entries {
-		for _, kind := range []string{capacity.SQLNodesDir, capacity.DataNodesDir, capacity.SystemDir} {
-			name, ok := strings.CutPrefix(e.Name(), kind)
-			if !ok || !e.IsDir() {
-				continue
-			}
-			if _, err := os.Lstat(filepath.Join(dir, e.Name(), capacity.SearchFile)); err == nil {
-				found = append(found, variant{kind: kind, name: name})
-			}
-		}
-	}
-	return found, nil
-}
-
 // extrasOf are the curves of a search and of its variants, and the other systems.
-func extrasOf(r *capacity.Result, variants []variant) CapacityExtras {
+func extrasOf(r *capacity.Result, variants []capacity.Varied) CapacityExtras {
 	x := CapacityExtras{}
 	if healthy := r.Find(capacity.Healthy); healthy != nil {
 		if c, ok := loadCurve(r, healthy); ok {
 			x.Curves = append(x.Curves, c)
 		}
 	}
-	for _, scaled := range []struct{ kind, title, n string }{
-		{capacity.SQLNodesDir, "Against the number of SQL nodes", "SQL nodes"},
-		{capacity.DataNodesDir, "Against the number of data nodes", "data nodes"},
+	for _, scaled := range []struct{ kind, n string }{
+		{capacity.SQLNodesDir, "SQL nodes"},
+		{capacity.DataNodesDir, "data nodes"},
 	} {
-		var (
-			points []usl.Point
-			left   []string
-		)
-		for _, v := range variants {
-			healthy := v.result.Find(capacity.Healthy)
-			switch {
-			case v.kind != scaled.kind || v.count() == 0 || healthy == nil || healthy.MetPerDay == 0:
-			case !healthy.Between(): // at least so much: no point of a curve
-				left = append(left, v.name)
-			default:
-				points = append(points, usl.Point{N: v.count(), X: float64(healthy.MetPerDay)})
-			}
-		}
-		if len(points) > 0 {
-			c := scaleCurve(scaled.title, scaled.n, "met, messages a day at a constant rate", points, r.Search.Seed)
-			if len(left) > 0 {
-				c.Words = append(c.Words, fmt.Sprintf("Left out, as what was met there is less than the capacity: %s %s.", strings.Join(left, ", "), scaled.n))
-			}
-			x.Curves = append(x.Curves, c)
-		}
+		x.Curves = append(x.Curves, nodeCurves(scaled.kind, scaled.n, variants)...)
 	}
 	for _, v := range variants {
-		if v.kind == capacity.SystemDir && v.result != r {
-			x.Comparison = append(x.Comparison, CapacityColumn{Title: v.name, Result: v.result, Words: deathWords(v.result)})
+		if v.Result != r {
+			x.Variants = append(x.Variants, v)
+		}
+		if v.Kind == capacity.SystemDir && v.Result != r {
+			words := deathWords(v.Result)
+			if differ := capacity.Unlike(v.Kind, r, v.Result); len(differ) > 0 {
+				words = append(words, fmt.Sprintf("Not to be compared: it was searched with another %s.", list(differ)))
+			}
+			x.Comparison = append(x.Comparison, CapacityColumn{Title: v.Name, Result: v.Result, Words: words})
 		}
 	}
 	return x
+}
+
+// nodeCurves are what was met, and how long ops took at that, against the number of
+// nodes of a kind: none where no variant says so.
+func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
+	var (
+		first       *capacity.Result
+		met         []usl.Point
+		p99         []CapacityPoint
+		left, words []string
+	)
+	for _, v := range variants {
+		if v.Kind != kind || nodesOf(v) == 0 {
+			continue
+		}
+		healthy := v.Result.Find(capacity.Healthy)
+		if healthy == nil || healthy.MetPerDay == 0 {
+			continue
+		}
+		if first == nil {
+			first = v.Result
+		}
+		if differ := capacity.Unlike(kind, first, v.Result); len(differ) > 0 {
+			words = append(words, fmt.Sprintf("Left out, as it was searched with another %s than the first: %s %s.", list(differ), v.Name, n))
+			continue
+		}
+		if !healthy.Between() { // at least so much: no point of a curve
+			left = append(left, v.Name)
+			continue
+		}
+		met = append(met, usl.Point{N: nodesOf(v), X: float64(healthy.MetPerDay)})
+		for i := range healthy.Steps { // the last of that rate
+			if step := &healthy.Steps[i]; step.PerDay == healthy.MetPerDay && step.Outcome == capacity.Met {
+				p99 = append(slices.DeleteFunc(p99, func(p CapacityPoint) bool { return p.N == nodesOf(v) }), CapacityPoint{nodesOf(v), float64(step.P99US) / 1000})
+			}
+		}
+	}
+	if len(met) == 0 {
+		return nil
+	}
+	if len(left) > 0 {
+		words = append(words, fmt.Sprintf("Left out, as what was met there is less than the capacity: %s %s.", strings.Join(left, ", "), n))
+	}
+	rate := scaleCurve("Against the number of "+n, n, "met, messages a day at a constant rate", met, first.Search.Seed)
+	rate.Words = append(rate.Words, words...)
+	curves := []CapacityCurve{rate}
+	if len(p99) > 0 {
+		curves = append(curves, CapacityCurve{Title: "Latency at the highest rate that was met, against the number of " + n, N: n, X: "p99, ms", Points: p99})
+	}
+	return curves
 }
 
 // loadCurve is throughput against concurrency in the steps that were met: past the

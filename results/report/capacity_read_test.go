@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,30 +10,37 @@ import (
 	"testing"
 
 	"github.com/mailbench/mailbench/reference/datamemory"
+	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/workload"
 )
 
 // scaled is a search of a variant, which met so much.
-func scaled(t *testing.T, kind, name string, met int64) variant {
+func scaled(t *testing.T, kind, name string, met int64) capacity.Varied {
 	r := searched(t)
 	r.Regimes[0].MetPerDay, r.Regimes[0].MissedPerDay = met, met+1_000_000
-	return variant{kind, name, r}
+	return capacity.Varied{Kind: kind, Name: name, Result: r}
 }
 
 func TestCurvesOfVariants(t *testing.T) {
 	open := scaled(t, capacity.SQLNodesDir, "8", 30_000_000)
-	open.result.Regimes[0].MissedPerDay = 0
-	all := []variant{
+	open.Result.Regimes[0].MissedPerDay = 0
+	unlike := scaled(t, capacity.SQLNodesDir, "5", 50_000_000)
+	unlike.Result.Search.Seed++
+	all := []capacity.Varied{
 		scaled(t, capacity.SQLNodesDir, "1", 5_000_000), scaled(t, capacity.SQLNodesDir, "2", 9_800_000), scaled(t, capacity.SQLNodesDir, "3", 14_300_000),
-		scaled(t, capacity.SQLNodesDir, "4", 18_600_000), open, scaled(t, capacity.DataNodesDir, "2", 9_000_000),
+		scaled(t, capacity.SQLNodesDir, "4", 18_600_000), open, scaled(t, capacity.DataNodesDir, "2", 9_000_000), unlike,
 	}
+	all[0].Result.Regimes[0].Steps[0].PerDay, all[0].Result.Regimes[0].Steps[0].P99US = 5_000_000, 12_500
 	x := extrasOf(searched(t), all)
-	if len(x.Curves) != 3 {
-		t.Fatalf("%d curves, want one of the load, of SQL nodes, of data nodes", len(x.Curves))
+	if len(x.Curves) != 4 {
+		t.Fatalf("%d curves, want one of the load, two of SQL nodes, one of data nodes", len(x.Curves))
 	}
-	load, sql, data := x.Curves[0], x.Curves[1], x.Curves[2]
+	load, sql, latency, data := x.Curves[0], x.Curves[1], x.Curves[2], x.Curves[3]
+	if len(latency.Points) != 1 || latency.Points[0] != (CapacityPoint{1, 12.5}) {
+		t.Errorf("latencies at what was met: %v, want 12.5 ms with 1 node, as no other step is of that rate", latency.Points)
+	}
 	// Of the healthy steps three were met, one was open, three missed.
 	if len(load.Points) != 3 || load.N != "ops under way" {
 		t.Errorf("the load has points %v", load.Points)
@@ -40,6 +48,9 @@ func TestCurvesOfVariants(t *testing.T) {
 	words := strings.Join(sql.Words, " ")
 	if len(sql.Points) != 4 || sql.Points[3] != (CapacityPoint{4, 18_600_000}) || len(sql.Line) < 30 || !strings.Contains(words, "Left out") || !strings.Contains(words, ": 8 SQL nodes.") {
 		t.Errorf("SQL nodes have points %v, a line of %d, and words %q; want 1 to 4 nodes with a law, and 8 left out", sql.Points, len(sql.Line), words)
+	}
+	if !strings.Contains(words, "searched with another seed than the first: 5 SQL nodes.") {
+		t.Errorf("the words do not say that 5 nodes had another seed: %q", words)
 	}
 	if last := sql.Line[len(sql.Line)-1]; !last.Extrapolated || last.N < 7.5 || last.N > 8 {
 		t.Errorf("the line ends at %+v, want it extrapolated to twice the most", last)
@@ -73,7 +84,7 @@ func TestDeathIsToldOnlyIfItWasMeasured(t *testing.T) {
 
 func TestMemoryBesideASearch(t *testing.T) {
 	dir := t.TempDir()
-	if part, err := memoryOf(dir); part != nil || err != nil {
+	if part, err := memory.Read(dir); part != nil || err != nil {
 		t.Errorf("without a forecast: %v, %v", part, err)
 	}
 	in := &memory.Inputs{
@@ -93,10 +104,11 @@ func TestMemoryBesideASearch(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, memory.InputsFile), text.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	part, err := memoryOf(dir)
+	forecast, err := memory.Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	part := memoryPart(forecast)
 	words := strings.Join(part.Words, " ")
 	for _, want := range []string{"DataMemory is full on day 0", "scenario grown with seed 5", "100 MiB of DataMemory"} {
 		if !strings.Contains(words, want) {
@@ -122,22 +134,79 @@ func TestMemoryBesideASearch(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, memory.InputsFile), text.Bytes()[:100], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := memoryOf(dir); err == nil || !strings.Contains(err.Error(), memory.InputsFile) {
+	if _, err := memory.Read(dir); err == nil || !strings.Contains(err.Error(), memory.InputsFile) {
 		t.Errorf("of a torn file: %v, want an error that names it", err)
 	}
 }
 
 func TestWhatStandsForADirectoryOfVariants(t *testing.T) {
-	all := []variant{scaled(t, capacity.SystemDir, "innodb", 1), scaled(t, capacity.SystemDir, "ndb", 2)}
-	if i := standsFor(all); all[i].name != "ndb" {
-		t.Errorf("%s stands for a comparison, want the cluster", all[i].name)
+	all := []capacity.Varied{scaled(t, capacity.SystemDir, "innodb", 1), scaled(t, capacity.SystemDir, "ndb", 2)}
+	if i := standsFor(all); all[i].Name != "ndb" {
+		t.Errorf("%s stands for a comparison, want the cluster", all[i].Name)
 	}
-	x := extrasOf(all[1].result, all)
+	x := extrasOf(all[1].Result, all)
 	if titles := len(x.Comparison); titles != 1 || !slices.ContainsFunc(x.Comparison, func(c CapacityColumn) bool { return c.Title == "innodb" }) {
 		t.Errorf("beside it are %d columns, want innodb alone", titles)
 	}
-	nodes := []variant{scaled(t, capacity.SQLNodesDir, "10", 1), scaled(t, capacity.SQLNodesDir, "2", 2)}
-	if i := standsFor(nodes); nodes[i].name != "2" {
-		t.Errorf("%s nodes stand for a curve, want the fewest", nodes[i].name)
+	nodes := []capacity.Varied{scaled(t, capacity.SQLNodesDir, "10", 1), scaled(t, capacity.SQLNodesDir, "2", 2)}
+	if i := standsFor(nodes); nodes[i].Name != "2" {
+		t.Errorf("%s nodes stand for a curve, want the fewest", nodes[i].Name)
+	}
+}
+
+// TestAllOfIt holds that capacity.json and capacity.csv have what the page shows.
+func TestAllOfIt(t *testing.T) {
+	r := searched(t)
+	other := scaled(t, capacity.SystemDir, "ldap", 30_000_000)
+	other.Result.Search.System = "ldap"
+	x := extrasOf(r, []capacity.Varied{other})
+	x.forecast = &memory.Forecast{Scenario: "grown"}
+	var text, rows bytes.Buffer
+	if err := CapacityJSON(&text, r, x); err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Schema   string            `json:"schema"`
+		Regimes  []json.RawMessage `json:"regimes"`
+		Curves   []CapacityCurve   `json:"curves"`
+		Memory   memory.Forecast   `json:"memory"`
+		Variants []struct {
+			Dir    string          `json:"dir"`
+			Result capacity.Result `json:"result"`
+		} `json:"variants"`
+	}
+	if err := json.Unmarshal(text.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Schema != r.Schema || len(got.Regimes) != len(r.Regimes) || len(got.Curves) != 1 || got.Memory.Scenario != "grown" ||
+		len(got.Variants) != 1 || got.Variants[0].Dir != "system-ldap" || got.Variants[0].Result.Find(capacity.Healthy).MetPerDay != 30_000_000 {
+		t.Errorf("capacity.json has schema %q, %d regimes, %d curves, memory of %q, variants %+v", got.Schema, len(got.Regimes), len(got.Curves), got.Memory.Scenario, got.Variants)
+	}
+	if err := CapacityCSV(&rows, r, x.Variants...); err != nil {
+		t.Fatal(err)
+	}
+	if own, ldap := strings.Count(rows.String(), "\n,"), strings.Count(rows.String(), "\nsystem-ldap,"); own == 0 || own != ldap {
+		t.Errorf("%d rows of the search, %d of system-ldap, want as many", own, ldap)
+	}
+}
+
+func TestServersOfAnotherSystem(t *testing.T) {
+	r := searched(t)
+	r.Search.System, r.Topology = "ldap", topology.Servers("ldap", []string{"cyrus1", "cyrus2"})
+	r.Regimes[1].Regime = capacity.ShortOf("ldap1")
+	r.Regimes[2].Done = false
+	var b bytes.Buffer
+	if err := CapacityMarkdown(&b, r, CapacityExtras{Command: "mailbench capacity compare small --out DIR"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"with a server (ldap1) dead", "System: ldap, 2 servers, on 2 hosts.", "a server has no CPU quota", "mailbench capacity compare small --out DIR"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, &b)
+		}
+	}
+	for _, not := range []string{"SQL node", "--resume"} {
+		if strings.Contains(b.String(), not) {
+			t.Errorf("the report speaks of %q", not)
+		}
 	}
 }
