@@ -317,8 +317,8 @@ func TestWarmUp(t *testing.T) {
 		heldBack             bool
 		wantBegin, wantUntil time.Duration
 	}{
-		{"it begins when the rows are on disk", 20 * time.Second, false, 20 * time.Second, 51 * time.Second},
-		{"a checkpoint that takes too long is not waited for", time.Hour, false, 3 * time.Minute, 3*time.Minute + 31*time.Second},
+		{"it begins when the rows are on disk", 20 * time.Second, false, 20 * time.Second, 111 * time.Second},
+		{"a checkpoint that takes too long is not waited for", time.Hour, false, 3 * time.Minute, 3*time.Minute + 91*time.Second},
 		{"it ends when sessions are held back", 20 * time.Second, true, 20 * time.Second, 21 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/accounts"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/datamemory"
@@ -48,6 +49,12 @@ func ForecastMemory(ctx context.Context, p *Plan, o MemoryOptions, progress func
 	if p.made == nil {
 		return nil, nil, &InputError{Msg: fmt.Sprintf("the workload of scenario %s is a trace file: memory is forecast for a day that is made from a profile", p.Scenario.Name)}
 	}
+	switch {
+	case p.Scenario.System != SystemNDB:
+		return nil, nil, &InputError{Msg: fmt.Sprintf("scenario %s: system is %s, must be ndb: the memory that is forecast is that of NDB's data nodes", p.Scenario.Name, p.Scenario.System)}
+	case !p.Scenario.Workload.Asks(reference.Greylist):
+		return nil, nil, &InputError{Msg: fmt.Sprintf("scenario %s: workload.paths leaves greylist out, whose rows are what grows", p.Scenario.Name)}
+	}
 	in := &memory.Inputs{
 		Schema: memory.InputsSchema, Scenario: p.Scenario.Name, Seed: p.Scenario.Seed, MessagesPerDay: p.Scenario.Workload.MessagesPerDay,
 		Accounts: p.Population.Accounts, FirstDay: day.Format(time.DateOnly), Batch: o.Batch,
@@ -60,6 +67,13 @@ func ForecastMemory(ctx context.Context, p *Plan, o MemoryOptions, progress func
 		in.Cluster.Partitions, in.Cluster.Base = o.Sizes.PartitionsPerNode*in.Cluster.DataNodes, o.Sizes.Base
 	}
 	in.Tables = tableSizes(p.Population, in.Cluster.Partitions, o.Sizes)
+	early := *in // what is wrong with sizes or the cluster is told before minutes are spent
+	for i := range 24 {
+		early.Hours = append(early.Hours, workload.GrowthHour{Hour: i})
+	}
+	if err := early.Validate(); err != nil {
+		return nil, nil, &InputError{Msg: err.Error(), Cause: err}
+	}
 	g, err := p.made.NewGrowth(workload.GrowthOptions{
 		Days: o.Days, Policy: greylist.DefaultPolicy(), Start: day, ExpireAt: o.ExpireAt, ExpireEvery: o.ExpireEvery, Progress: progress,
 	})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"strconv"
 	"testing"
 	"time"
@@ -68,6 +69,21 @@ func TestMemoryInputsOfAScenario(t *testing.T) {
 	if _, _, err := ForecastMemory(t.Context(), plan, MemoryOptions{Days: 0, ExpireEvery: 24 * time.Hour, Batch: 500}, nil); !errors.As(err, &input) {
 		t.Errorf("no days: error %v is no mistake of the input", err)
 	}
+	other, err := LoadPlan(t.Context(), "comparison")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, _, err := ForecastMemory(t.Context(), other, MemoryOptions{Days: 1, ExpireEvery: 24 * time.Hour, Batch: 500}, nil); !errors.As(err, &input) || !strings.Contains(err.Error(), "leaves greylist out") {
+		t.Errorf("a workload without greylisting: error %v, want it refused", err)
+	}
+	sizes.Tables[datamemory.Greylist] = memory.Sample{Rows: 1, Size: datamemory.Size{Fixed: 200_000}}
+	done, cancel := context.WithCancel(t.Context())
+	cancel() // it would not simulate
+	if _, _, err := ForecastMemory(done, plan, MemoryOptions{Days: 1, ExpireEvery: 24 * time.Hour, Batch: 500, Sizes: sizes}, nil); !errors.As(err, &input) {
+		t.Errorf("a row of 200,000 bytes: error %v is no mistake of the input that is told before the simulation", err)
+	}
+	sizes.Tables[datamemory.Greylist] = memory.Sample{Rows: 10, Size: datamemory.Size{Fixed: 900}}
 	// What is written is read back, and makes the same forecast.
 	dir := t.TempDir()
 	if err := errors.Join(WriteMemory(dir, in, f), WriteSizes(dir, sizes)); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/results/report"
 	"github.com/mailbench/mailbench/workload/strictyaml"
 )
 
@@ -75,6 +76,7 @@ type Searched struct {
 	Plan    *Plan
 	Search  *capacity.Search
 	Regimes []capacity.Regime
+	Death   *Plan // the scenario with its faults, which is run once beside the search; nil for none
 }
 
 // Searches searches variants one after another, each in a directory of its own below the
@@ -92,9 +94,26 @@ func (c Conductor) Searches(ctx context.Context, all []Searched) error {
 		if _, err := one.Capacity(ctx, v.Plan, v.Search, v.Regimes, resume); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", v.Name, err))
 		}
+		if v.Death != nil && ctx.Err() == nil {
+			if err := one.die(ctx, v.Death); err != nil {
+				failures = append(failures, fmt.Errorf("%s, with its faults: %w", v.Name, err))
+			}
+		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	return errors.Join(failures...)
+}
+
+// die runs a scenario with its faults once, in a directory beside the search: what
+// a death does in the moment is no matter of rates, and no search shows it.
+func (c Conductor) die(ctx context.Context, p *Plan) error {
+	c.Dir = filepath.Join(c.Dir, capacity.DeathDir)
+	if _, err := os.Stat(filepath.Join(c.Dir, report.RunFile)); err == nil {
+		return nil
+	}
+	c.say("%s: with its faults", p.Scenario.Name)
+	_, err := c.Run(ctx, p)
+	return err
 }

@@ -82,7 +82,7 @@ type GrowthHour struct {
 // those of the population, and stay. Day 0 is the trace's own. That days do not
 // depend on each other is assumed. Accounts are made under new names each day.
 //
-// It is exact, no sample, and takes some 40 bytes for each triplet that is stored.
+// It is exact, no sample, and takes some 100 bytes for each triplet that is stored.
 type Growth struct {
 	trace   *Trace
 	options GrowthOptions

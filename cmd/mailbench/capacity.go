@@ -38,7 +38,7 @@ func (f *searchFlags) add(c *cobra.Command) {
 	c.Flags().DurationVar(&f.settle, "settle", 5*time.Second, "beginning of each step that is not judged")
 	c.Flags().DurationVar(&f.least, "min-step", 20*time.Second, "least length of a step, after it has settled")
 	c.Flags().DurationVar(&f.most, "max-step", 40*time.Second, "greatest length of a step, after it has settled")
-	c.Flags().Int64Var(&f.start, "start", 0, "first rate, in messages a day at a constant rate (default: the rate of today's busiest hour)")
+	c.Flags().Int64Var(&f.start, "start", 0, "first rate, in messages a day at a constant rate (default: today's volume)")
 	c.Flags().Int64Var(&f.highest, "highest", 0, "no rate above this is tried (default: 50 times the first)")
 	c.Flags().IntVar(&f.steps, "max-steps", 24, "most steps of one regime")
 }
@@ -115,11 +115,11 @@ func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
 	peak, _ := p.Peak()
 	start := f.start
 	if start == 0 {
-		start = p.TodayPerDay() / 1000 * peak / 1000
+		start = p.TodayPerDay()
 	}
 	highest := f.highest
 	if highest == 0 {
-		highest = 50 * start
+		highest = max(50*(p.TodayPerDay()/1000*peak/1000), start)
 	}
 	var err error
 	switch {

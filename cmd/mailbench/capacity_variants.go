@@ -27,8 +27,8 @@ func (f *variantFlags) add(c *cobra.Command) {
 }
 
 // run searches variants and shows what was found. regimes says in which, if the flags
-// do not.
-func (f *variantFlags) run(c *cobra.Command, args []string, variants []scenarios.Variant, regimes func(*scenarios.Plan) []capacity.Regime) error {
+// do not; with deaths each is also run once with the scenario's faults.
+func (f *variantFlags) run(c *cobra.Command, args []string, variants []scenarios.Variant, regimes func(*scenarios.Plan) []capacity.Regime, deaths bool) error {
 	if f.out == "" {
 		f.out = filepath.Join("results", "runs", filepath.Base(args[0])+"-"+time.Now().UTC().Format("20060102-150405"))
 	}
@@ -53,7 +53,18 @@ func (f *variantFlags) run(c *cobra.Command, args []string, variants []scenarios
 		if len(f.search.regimes) > 0 {
 			in = f.search.named()
 		}
-		all = append(all, scenarios.Searched{Variant: v, Plan: plan, Search: plan.Search(settings, version, repeatOf(c, args)), Regimes: in})
+		searched := scenarios.Searched{Variant: v, Plan: plan, Search: plan.Search(settings, version, repeatOf(c, args)), Regimes: in}
+		if deaths {
+			death, err := f.death(c, args, v)
+			if err != nil {
+				return fmt.Errorf("%s: %w", v.Name, err)
+			}
+			if death != nil {
+				defer death.Close() // only read
+			}
+			searched.Death = death
+		}
+		all = append(all, searched)
 	}
 	conductor := scenarios.Conductor{Dir: f.out, Image: f.image, Version: version, Progress: c.ErrOrStderr()}
 	searchErr := conductor.Searches(c.Context(), all)
@@ -72,6 +83,15 @@ func (f *variantFlags) run(c *cobra.Command, args []string, variants []scenarios
 		return searchErr
 	}
 	return verdictOf(searchesVerdict(found))
+}
+
+// death is a variant with the scenario's faults, nil if it has none.
+func (f *variantFlags) death(c *cobra.Command, args []string, v scenarios.Variant) (*scenarios.Plan, error) {
+	s, err := f.scenario.scenario(c, args[0], v.Set...)
+	if err != nil || len(s.Faults) == 0 {
+		return nil, err
+	}
+	return scenarios.NewPlan(c.Context(), s)
 }
 
 func newCapacityCurve() *cobra.Command {
@@ -112,7 +132,7 @@ it was.`,
 			for _, n := range data {
 				variants = append(variants, s.DataNodes(n))
 			}
-			return flags.run(c, args, variants, func(*scenarios.Plan) []capacity.Regime { return []capacity.Regime{capacity.Healthy} })
+			return flags.run(c, args, variants, func(*scenarios.Plan) []capacity.Regime { return []capacity.Regime{capacity.Healthy} }, false)
 		},
 	}
 	c.Flags().IntSliceVar(&sql, "sql-nodes", nil, "numbers of SQL nodes to search, such as 1,2,3")
@@ -131,9 +151,10 @@ func newCapacityCompare() *cobra.Command {
 		Short: "find the capacity of NDB, of InnoDB with a replica and of OpenLDAP under the same load",
 		Long: `Search the capacity of a scenario on several systems, healthy and with one machine
 dead, under the same objectives and on machines of one size: where NDB has a data node
-and a SQL node on a machine, the server of another system gets what both have. The
-scenario must ask only what all of them hold: routing and preferences. Run again with
-the same --out it goes on where it was.`,
+and a SQL node on a machine, the server of another system gets what both have. Then run
+the scenario once on each as it is written, with its faults: what a death does in the
+moment. The scenario must ask only what all of them hold: routing and preferences. Run
+again with the same --out it goes on where it was.`,
 		Example: "  mailbench capacity compare comparison --out results/runs/comparison",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -145,7 +166,7 @@ the same --out it goes on where it was.`,
 			for _, name := range systems {
 				variants = append(variants, s.OnSystem(name))
 			}
-			return flags.run(c, args, variants, (*scenarios.Plan).MachineRegimes)
+			return flags.run(c, args, variants, (*scenarios.Plan).MachineRegimes, true)
 		},
 	}
 	c.Flags().StringSliceVar(&systems, "system", []string{"ndb", "innodb", "ldap"}, "systems to search")

@@ -250,3 +250,6 @@ const (
 	DataNodesDir = "data-nodes-" // then how many
 	SystemDir    = "system-"     // then which
 )
+
+// DeathDir is the directory of a system's run with faults, below that of its search.
+const DeathDir = "death"

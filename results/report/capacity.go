@@ -32,6 +32,8 @@ type CapacityExtras struct {
 	Curves     []CapacityCurve  // throughput against what is scaled
 	Memory     *CapacityPart    // forecast of memory and disk
 	Comparison []CapacityColumn // other systems under the same objectives
+	Words      []string         // whole sentences: what the death of a server does to the system of the report
+	Deaths     []CapacityDeath  // of all systems
 
 	Variants []capacity.Varied // whose steps and results capacity.csv and capacity.json have, too
 	Command  string            // that goes on with all of it; "" for that of a search
@@ -88,6 +90,12 @@ func CapacityJSON(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 	return e.Encode(f)
 }
 
+// CapacityDeath is a run of a system in which servers died.
+type CapacityDeath struct {
+	Title string // of the system
+	Run   *results.Run
+}
+
 // WriteCapacity writes capacity.json, .html, .md and .csv to dir, in place of older
 // ones. The same result makes the same bytes. Errors name what of the
 // extras cannot be drawn, or the file that could not be written.
@@ -134,9 +142,7 @@ func CapacityMarkdown(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 	if x.Memory != nil {
 		all = append(all, x.Memory.sections("Memory and disk")...)
 	}
-	if len(x.Comparison) > 0 {
-		all = append(all, compared(r, x.Comparison))
-	}
+	all = append(all, compared(r, x)...)
 	all = append(all, section{title: "Steps", table: stepTable(r), notes: stepNotes(r)},
 		section{title: "Assumptions", notes: assumptions(r)}, repeat(r, x.Command))
 	for _, s := range all {
@@ -767,25 +773,59 @@ func repeat(r *capacity.Result, command string) section {
 	return s
 }
 
-// compared sets other systems beside the one of the report.
-func compared(r *capacity.Result, others []CapacityColumn) section {
-	t := &table{left: 2, head: []string{"system", "regime", "promise", "of today", "met", "missed", "limit"}}
-	add := func(title string, r *capacity.Result) {
-		for _, f := range r.Regimes {
-			t.add(append([]string{title, clip(regimeName(f.Regime), maxName)}, foundCells(f)...)...)
+// compared sets other systems beside the one of the report, if there are any, and tells
+// what a death did to each.
+func compared(r *capacity.Result, x CapacityExtras) (all []section) {
+	if len(x.Comparison) > 0 {
+		t := &table{left: 2, head: []string{"system", "regime", "promise", "of today", "met", "missed", "limit"}}
+		s := section{title: "Comparison", table: t, notes: []string{"Messages a day, under the same objectives; each system as its own search found it."}}
+		add := func(title string, r *capacity.Result, words []string) {
+			title = clip(title, maxName)
+			if r != nil {
+				for _, f := range r.Regimes {
+					t.add(append([]string{title, clip(regimeName(f.Regime), maxName)}, foundCells(f)...)...)
+				}
+			}
+			for _, w := range words {
+				s.notes = append(s.notes, title+": "+w)
+			}
+		}
+		add(r.Search.System, r, x.Words)
+		for _, o := range x.Comparison {
+			if o.Result != nil {
+				o.Result = promising(o.Result)
+			}
+			add(o.Title, o.Result, o.Words)
+		}
+		all = append(all, s)
+	}
+	if len(x.Deaths) > 0 {
+		all = append(all, deaths(x.Deaths))
+	}
+	return all
+}
+
+// deaths are the faults of runs, a row each.
+func deaths(all []CapacityDeath) section {
+	t := &table{left: 2, head: []string{"system", "fault", "outage", "slowest", "met again", "redundant", "ops", "bad ops", "budget"}}
+	for _, d := range all {
+		for _, f := range d.Run.Faults {
+			slowest, ops := none, int64(0)
+			if f.ResponseUS != nil {
+				slowest = micros(f.ResponseUS.Max)
+			}
+			for _, p := range f.Paths {
+				ops += p.Ops
+			}
+			t.add(clip(d.Title, maxName), clip(f.Kind+" "+f.Target, maxName), outage(worst(f)), slowest, microsOr(f.Spans.Objective), microsOr(f.Spans.Redundant),
+				count(ops), count(f.BadOps), percent(f.BudgetSpent))
 		}
 	}
-	add(clip(r.Search.System, maxName), r)
-	s := section{title: "Comparison", table: t, notes: []string{"Messages a day, under the same objectives; each system as its own search found it."}}
-	for _, o := range others {
-		if o.Result != nil {
-			add(clip(o.Title, maxName), promising(o.Result))
-		}
-		for _, words := range o.Words {
-			s.notes = append(s.notes, clip(o.Title, maxName)+": "+words)
-		}
-	}
-	return s
+	return section{title: "What a death does", table: t, notes: []string{
+		"Each system under the scenario as it is written, at its own rate and with its faults; the report of that run is in " + capacity.DeathDir + " below the system's directory.",
+		"Outage: no op was good, on the path that suffered longest. Slowest: the longest response of an op intended meanwhile. Met again, redundant: how long after the fault. " +
+			"Budget: of the objective that it cost most, over the run.",
+	}}
 }
 
 func (p *CapacityPart) sections(title string) []section {

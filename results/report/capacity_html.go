@@ -26,7 +26,7 @@ type capacityPage struct {
 	Charts      []capacityChart // by regime
 	Curves      []capacityChart
 	Memory      *capacityMemory
-	Comparison  *part
+	Comparison  []part
 	Steps       part
 	Assumptions []string
 	Hosts       []host
@@ -97,9 +97,8 @@ func CapacityHTML(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 			p.Memory.Tables = append(p.Memory.Tables, part{t.Title, t.table(), t.notes()})
 		}
 	}
-	if len(x.Comparison) > 0 {
-		c := newPart(compared(r, x.Comparison))
-		p.Comparison = &c
+	for _, s := range compared(r, x) {
+		p.Comparison = append(p.Comparison, newPart(s))
 	}
 	if len(r.Topology.DataNode)+len(r.Topology.SQLServer) > 0 {
 		p.Parameters = &table{left: 2, head: []string{"parameter", "value"}}

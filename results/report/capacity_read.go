@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/results/usl"
@@ -51,6 +52,9 @@ func Capacity(dir string) ([]*capacity.Result, error) {
 		}
 	}
 	x := extrasOf(r, variants)
+	if x.Deaths, err = deathsOf(dir, variants); err != nil {
+		return nil, err
+	}
 	if alone {
 		x.Command = r.Search.Command + " --out DIR"
 	}
@@ -168,7 +172,34 @@ func extrasOf(r *capacity.Result, variants []capacity.Varied) CapacityExtras {
 			x.Comparison = append(x.Comparison, CapacityColumn{Title: v.Name, Result: v.Result, Words: words})
 		}
 	}
+	if len(x.Comparison) > 0 {
+		x.Words = deathWords(r)
+	}
 	return x
+}
+
+// deathsOf reads the runs with faults beside searches of systems.
+func deathsOf(dir string, variants []capacity.Varied) (all []CapacityDeath, err error) {
+	for _, v := range variants {
+		if v.Kind != capacity.SystemDir {
+			continue
+		}
+		path := filepath.Join(dir, v.Dir(), capacity.DeathDir, RunFile)
+		file, err := os.Open(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the run with faults: %w", err)
+		}
+		run, err := results.ReadRun(file)
+		_ = file.Close() // only read
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, CapacityDeath{v.Name, run})
+	}
+	return all, nil
 }
 
 // nodeCurves are what was met, and how long ops took at that, against the number of

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailbench/mailbench/reference/datamemory"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/workload"
@@ -208,5 +209,55 @@ func TestServersOfAnotherSystem(t *testing.T) {
 		if strings.Contains(b.String(), not) {
 			t.Errorf("the report speaks of %q", not)
 		}
+	}
+}
+
+func TestDeathsOfSystems(t *testing.T) {
+	dir := t.TempDir()
+	ndb, ldap := scaled(t, capacity.SystemDir, "ndb", 9_000_000), scaled(t, capacity.SystemDir, "ldap", 30_000_000)
+	run := &results.Run{Schema: results.RunSchema, Faults: []results.FaultResult{{
+		ID: "kill-1-host:cyrus1", Kind: "kill", Target: "host:cyrus1",
+		Spans: results.Spans{Objective: new(int64(2_500_000)), Redundant: new(int64(11_300_000))},
+		Paths: map[string]results.FaultPath{
+			"routing":     {OutageSpans: results.OutageSpans{FullOutage: new(int64(700_000))}, Ops: 900, BadOps: 40},
+			"preferences": {Ops: 100, BadOps: 2},
+		},
+		Charge: results.Charge{BadOps: 42},
+	}}}
+	path := filepath.Join(dir, "system-ldap", capacity.DeathDir)
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := run.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(path, RunFile), text.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	all, err := deathsOf(dir, []capacity.Varied{ndb, ldap})
+	if err != nil || len(all) != 1 || all[0].Title != "ldap" {
+		t.Fatalf("deaths %+v (%v), want one, of ldap", all, err)
+	}
+	x := extrasOf(ndb.Result, []capacity.Varied{ndb, ldap})
+	x.Deaths = all
+	var plain, page bytes.Buffer
+	if err := CapacityMarkdown(&plain, ndb.Result, x); err != nil {
+		t.Fatal(err)
+	}
+	if want := "| ldap | kill host:cyrus1 | 0.7 s | - | 2.5 s | 11.3 s | 1,000 | 42 | - |"; !strings.Contains(plain.String(), want) {
+		t.Errorf("the report lacks %q:\n%s", want, &plain)
+	}
+	if !strings.Contains(plain.String(), "ndb: With a data node (data2) dead it carries") {
+		t.Errorf("the report lacks what a death does to its own system:\n%s", &plain)
+	}
+	if err := CapacityHTML(&page, ndb.Result, x); err != nil || !strings.Contains(page.String(), "<h3>What a death does</h3>") {
+		t.Errorf("the page lacks the deaths (%v)", err)
+	}
+	if err := os.WriteFile(filepath.Join(path, RunFile), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := deathsOf(dir, []capacity.Varied{ldap}); err == nil || !strings.Contains(err.Error(), "system-ldap") {
+		t.Errorf("a torn run: error %v, want the file named", err)
 	}
 }
