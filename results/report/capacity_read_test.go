@@ -245,7 +245,7 @@ func TestDeathsOfSystems(t *testing.T) {
 	if err := CapacityMarkdown(&plain, ndb.Result, x); err != nil {
 		t.Fatal(err)
 	}
-	if want := "| ldap | kill host:cyrus1 | 0.7 s | - | 2.5 s | 11.3 s | 1,000 | 42 | - |"; !strings.Contains(plain.String(), want) {
+	if want := "| ldap | kill host:cyrus1 | 700 ms | - | 2.50 s | 11.3 s | 1,000 | 42 | - |"; !strings.Contains(plain.String(), want) {
 		t.Errorf("the report lacks %q:\n%s", want, &plain)
 	}
 	if !strings.Contains(plain.String(), "ndb: With a data node (data2) dead it carries") {
