@@ -153,7 +153,12 @@ func (c Conductor) Capacity(ctx context.Context, p *Plan, search *capacity.Searc
 	for len(s.regimes) > 0 {
 		before := len(s.search.Steps)
 		var renew *renewError
-		if err = c.sitting(ctx, p, s); !errors.As(err, &renew) || len(s.search.Steps) == before {
+		err = c.sitting(ctx, p, s)
+		if !errors.As(err, &renew) {
+			break
+		}
+		if len(s.search.Steps) == before {
+			err = &InputError{Msg: fmt.Sprintf("scenario %s: its window of %s is too short for a warm-up and a step of this rate: give a longer --duration, or a lower --start", p.Scenario.Name, formatDuration(p.Trace.Window().Duration))}
 			break
 		}
 		c.say("%v", err)
@@ -177,6 +182,9 @@ func (c *Conductor) prepareSearch(ctx context.Context, p *Plan, search *capacity
 		result, err := capacity.Judge(c.Dir)
 		if err != nil {
 			return nil, err
+		}
+		if search != nil && search.Settings != result.Search.Settings {
+			return nil, &ResumeError{"precision (resolution, confidence, steps, first rate)"}
 		}
 		s.search = &result.Search
 		if err := c.checkResume(p, s); err != nil {
@@ -264,6 +272,10 @@ func (c Conductor) sitting(ctx context.Context, p *Plan, s *searching) error {
 	if _, statErr := os.Stat(filepath.Join(one.Dir, results.ManifestFile)); statErr != nil {
 		series.Members = series.Members[:len(series.Members)-1] // it never began
 		return errors.Join(err, series.Write(c.Dir))
+	}
+	var renew *renewError
+	if errors.As(err, &renew) && slices.ContainsFunc(s.search.Steps, func(step capacity.Step) bool { return step.Dir == s.member }) {
+		return err // another sitting follows
 	}
 	if err != nil && len(s.regimes) > 0 {
 		s.search.Ends = append(s.search.Ends, capacity.End{Dir: s.member, Regime: s.regimes[0], Why: err.Error()})

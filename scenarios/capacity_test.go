@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -219,11 +220,15 @@ func TestSearchOnACluster(t *testing.T) {
 	}
 
 	// A node that ends by itself ends the search, which keeps what it has learned.
+	var killing sync.WaitGroup
+	defer killing.Wait()
 	c.Progress = onText(&progress, "short:sql2: ending", func() {
-		time.Sleep(4 * time.Second) // in the step
-		if err := killNode(t.Context(), docker, "capacity-", "data2"); err != nil {
-			t.Errorf("kill data2: %v", err)
-		}
+		killing.Go(func() {
+			time.Sleep(4 * time.Second) // in the step
+			if err := killNode(t.Context(), docker, "capacity-", "data2"); err != nil {
+				t.Errorf("kill data2: %v", err)
+			}
+		})
 	})
 	after, err := c.Capacity(t.Context(), p, nil, []capacity.Regime{"short:sql2"}, true)
 	var died *DiedError
@@ -243,7 +248,7 @@ func TestSearchOnACluster(t *testing.T) {
 	}
 }
 
-// onText is a writer that calls f, beside what goes on, when text was written first.
+// onText is a writer that calls f when text is written for the first time.
 func onText(w io.Writer, text string, f func()) io.Writer {
 	return &textTrap{w: w, text: text, f: f}
 }
@@ -257,7 +262,7 @@ type textTrap struct {
 
 func (w *textTrap) Write(p []byte) (int, error) {
 	if strings.Contains(string(p), w.text) {
-		w.once.Do(func() { go w.f() })
+		w.once.Do(w.f)
 	}
 	return w.w.Write(p)
 }
@@ -336,6 +341,10 @@ func TestWarmUp(t *testing.T) {
 			}
 			if since := time.Since(began); since != row.wantBegin {
 				t.Errorf("%s: the warm-up begins after %v, want %v", row.sentence, since, row.wantBegin)
+			}
+			offered := p.arrivals.Before(part.To) - p.arrivals.Before(p.Trace.Window().From)
+			if want := 4_000_000 * warmUp.Hours() / 24; math.Abs(offered-want) > 1 {
+				t.Errorf("%s: it offers %.0f messages, want %.0f", row.sentence, offered, want)
 			}
 			if row.heldBack {
 				time.Sleep(time.Second / 2)

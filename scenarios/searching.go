@@ -66,7 +66,7 @@ type searching struct {
 	stats  func() workload.Stats
 	runner func(chaos.Plan) *chaos.Runner
 	target system
-	system System
+	began  topology.ID   // primary
 	end    time.Duration // of the virtual window
 
 	down      map[topology.ID]bool // nodes that the regime has ended
@@ -103,11 +103,10 @@ func (s *searching) turn(ctx context.Context, _ int, from time.Duration) (worklo
 		if !more {
 			s.tellRegime(regime)
 			s.regimes = s.regimes[1:]
-			moved := s.leaving != nil && !s.system.keepsRoles()
-			s.fail(s.leave(ctx))
-			if moved && len(s.regimes) > 0 {
+			if len(s.regimes) > 0 && s.leaving != nil && s.primary() != s.began {
 				s.fail(&renewError{"the replica has taken the primary's place: the next regime wants new servers"})
 			}
+			s.fail(s.leave(ctx))
 			continue
 		}
 		if !s.warm {
@@ -125,6 +124,14 @@ func (s *searching) turn(ctx context.Context, _ int, from time.Duration) (worklo
 		s.fail(err)
 		return part, err
 	}
+}
+
+// primary is the server that takes writes, 0 where none is one more than the others.
+func (s *searching) primary() topology.ID {
+	if t, ok := s.target.(interface{ Primary() topology.ID }); ok {
+		return t.Primary()
+	}
+	return 0
 }
 
 // fail ends the search, for the first of its reasons.
@@ -189,7 +196,7 @@ func (e *renewError) Error() string { return e.msg }
 
 // windowUsedUp says that the trace has no more messages.
 func (s *searching) windowUsedUp() error {
-	return &renewError{fmt.Sprintf("the trace's window is used up at %s of the virtual day: go on with --resume, which begins it again", virtualClock(s.end))}
+	return &renewError{fmt.Sprintf("the trace's window is used up at %s of the virtual day: it begins again, on a new cluster", virtualClock(s.end))}
 }
 
 func (s *searching) settings(regime capacity.Regime) capacity.Settings {
@@ -526,6 +533,6 @@ func (s *searching) record(sample *workload.Sample) {
 // join tells of the system that is loaded, before the replay begins.
 func (s *searching) join(target system, p *Plan, since func() time.Duration, stats func() workload.Stats, runner func(chaos.Plan) *chaos.Runner) {
 	s.target, s.since, s.stats, s.runner = target, since, stats, runner
-	s.system = p.Scenario.System
+	s.began = s.primary()
 	s.end = p.Trace.Window().From + p.Trace.Window().Duration
 }

@@ -93,8 +93,7 @@ func (c Conductor) Searches(ctx context.Context, all []Searched) error {
 		c.say("%s: %s", v.Name, map[bool]string{false: "searching", true: "going on"}[resume])
 		if _, err := one.Capacity(ctx, v.Plan, v.Search, v.Regimes, resume); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", v.Name, err))
-		}
-		if v.Death != nil && ctx.Err() == nil {
+		} else if v.Death != nil {
 			if err := one.die(ctx, v.Death); err != nil {
 				failures = append(failures, fmt.Errorf("%s, with its faults: %w", v.Name, err))
 			}
@@ -106,12 +105,19 @@ func (c Conductor) Searches(ctx context.Context, all []Searched) error {
 	return errors.Join(failures...)
 }
 
-// die runs a scenario with its faults once, in a directory beside the search: what
-// a death does in the moment is no matter of rates, and no search shows it.
+// die runs a scenario with its faults, in a directory beside the search, until it was
+// run to its end once: what a death does in the moment is no matter of rates, and no
+// search shows it.
 func (c Conductor) die(ctx context.Context, p *Plan) error {
-	c.Dir = filepath.Join(c.Dir, capacity.DeathDir)
-	if _, err := os.Stat(filepath.Join(c.Dir, report.RunFile)); err == nil {
-		return nil
+	beside := c.Dir
+	for n := 1; ; n++ {
+		c.Dir = filepath.Join(beside, fmt.Sprintf("%s%d", capacity.DeathDir, n))
+		if _, err := os.Lstat(c.Dir); err != nil {
+			break
+		}
+		if report.Completed(c.Dir) {
+			return nil
+		}
 	}
 	c.say("%s: with its faults", p.Scenario.Name)
 	_, err := c.Run(ctx, p)

@@ -39,7 +39,7 @@ func (f *searchFlags) add(c *cobra.Command) {
 	c.Flags().DurationVar(&f.least, "min-step", 20*time.Second, "least length of a step, after it has settled")
 	c.Flags().DurationVar(&f.most, "max-step", 40*time.Second, "greatest length of a step, after it has settled")
 	c.Flags().Int64Var(&f.start, "start", 0, "first rate, in messages a day at a constant rate (default: today's volume)")
-	c.Flags().Int64Var(&f.highest, "highest", 0, "no rate above this is tried (default: 50 times the first)")
+	c.Flags().Int64Var(&f.highest, "highest", 0, "no rate above this is tried (default: 50 times that of today's busiest hour or, if that is more, the first)")
 	c.Flags().IntVar(&f.steps, "max-steps", 24, "most steps of one regime")
 }
 
@@ -110,20 +110,23 @@ func (f *searchFlags) check() (err error) {
 	return nil
 }
 
+// leastStart is how low a search may begin: below that a step has a few messages.
+const leastStart = 10_000
+
 // settings are those of the search of a plan, of flags that were checked.
 func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
 	peak, _ := p.Peak()
 	start := f.start
 	if start == 0 {
-		start = p.TodayPerDay()
+		start = max(p.TodayPerDay(), leastStart)
 	}
 	highest := f.highest
 	if highest == 0 {
-		highest = max(50*(p.TodayPerDay()/1000*peak/1000), start)
+		highest = 50 * max(p.TodayPerDay()/1000*peak/1000, start)
 	}
 	var err error
 	switch {
-	case start < 10_000 || start > 100_000_000_000:
+	case start < leastStart || start > 100_000_000_000:
 		err = fmt.Errorf("--start is %d, must be 10000 to 100000000000 messages a day", start)
 	case highest < start || highest > 1_000_000_000_000:
 		err = fmt.Errorf("--highest is %d, must be at least --start, which is %d", highest, start)
@@ -198,16 +201,20 @@ with --resume DIR, which also adds the regimes that --regime names.`,
 				return err
 			}
 			conductor := scenarios.Conductor{Dir: dir, Image: image, Version: version, Progress: c.ErrOrStderr()}
-			result, err := conductor.Capacity(c.Context(), plan, plan.Search(settings, version, repeatOf(c, args)), regimes, resume != "")
+			var begin *capacity.Search // nil for the one that is there
+			if resume == "" {
+				begin = plan.Search(settings, version, repeatOf(c, args))
+			}
+			result, err := conductor.Capacity(c.Context(), plan, begin, regimes, resume != "")
 			if result == nil {
 				return err
 			}
-			all, writeErr := report.Capacity(dir)
+			judged, writeErr := report.Capacity(dir)
 			if writeErr != nil {
 				return errors.Join(err, writeErr)
 			}
-			result = all[0]
-			if showErr := report.CapacityText(c.OutOrStdout(), result, terminalWidth); showErr != nil {
+			result = judged.Results[0]
+			if showErr := report.CapacityText(c.OutOrStdout(), result, terminalWidth, judged.Command); showErr != nil {
 				return errors.Join(err, showErr)
 			}
 			fmt.Fprintf(c.ErrOrStderr(), "capacity: written to %s\n", dir)

@@ -31,7 +31,7 @@ full, what maintenance must delete to hold the line, and what the redo log holds
 What a row takes is computed from NDB's layout. With --measure it is measured too,
 on a cluster of the scenario's topology that is started for it and removed, and
 with --row-sizes it is read from an earlier measurement.`,
-		Example: "  mailbench capacity memory peak-hour --measure\n  mailbench capacity memory peak-hour --row-sizes row-sizes.json --days 70 --set topology.data_node.DataMemory=1G",
+		Example: "  mailbench capacity memory peak-hour --measure\n  mailbench capacity memory peak-hour --row-sizes results/memory/row-sizes.json --days 70 --set topology.data_node.DataMemory=1G",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
@@ -81,7 +81,7 @@ with --row-sizes it is read from an earlier measurement.`,
 	c.Flags().StringVar(&out, "out", "", "directory of the forecast (default results/runs/memory-TIME)")
 	c.Flags().BoolVar(&measure, "measure", false, "measure what rows take, on a cluster that is started for it")
 	c.Flags().StringVar(&sizes, "row-sizes", "", "file of an earlier measurement")
-	c.Flags().IntVar(&rows, "rows", 400_000, "with --measure: rows of the greylist to load")
+	c.Flags().IntVar(&rows, "rows", 400_000, "with --measure: rows of the greylist to load, 10000 to 10000000")
 	c.Flags().StringVar(&image, "image", "", "with --measure: image that every node runs (default: found or built)")
 	c.Flags().IntVar(&expireAt, "expire-at", 3, "hour of the day at which maintenance runs, 0 to 23")
 	c.Flags().IntVar(&interval, "expire-every", 24, "hours from one run of maintenance to the next: 1, 2, 3, 4, 6, 8, 12 or 24")

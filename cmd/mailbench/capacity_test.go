@@ -5,6 +5,7 @@ import (
 
 	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
+	"github.com/mailbench/mailbench/results/report"
 )
 
 func TestVerdictOfASearch(t *testing.T) {
@@ -31,8 +32,13 @@ func TestVerdictOfASearch(t *testing.T) {
 		}
 	}
 	bad := &capacity.Result{Search: capacity.Search{Regimes: []capacity.Regime{"short:data2"}}, Regimes: []capacity.Found{promised}}
-	if got := searchesVerdict([]*capacity.Result{{Regimes: []capacity.Found{promised}}, bad}); got != results.Inconclusive {
+	found := &report.CapacityFound{Results: []*capacity.Result{{Regimes: []capacity.Found{promised}}, bad}}
+	if got := searchesVerdict(found); got != results.Inconclusive {
 		t.Errorf("of two searches one has a regime left: %s, want %s", got, results.Inconclusive)
+	}
+	found.Deaths = []report.CapacityDeath{{Why: "torn"}, {Run: &results.Run{Verdict: results.Violated}}, {Run: &results.Run{Verdict: results.DataLoss}}}
+	if got := searchesVerdict(found); got != results.DataLoss {
+		t.Errorf("in a run beside them writes were lost: %s, want %s", got, results.DataLoss)
 	}
 }
 

@@ -70,36 +70,45 @@ or damaged, what is left is judged: it is inconclusive, and never passes.`,
 			return verdictOf(results.Gravest(verdicts...))
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "what is printed: text, markdown, html, junit, openmetrics, svg or json")
+	c.Flags().StringVar(&format, "format", "text", "what is printed: text, markdown, html, junit, openmetrics, svg or json; of a search for a capacity text, markdown, html, csv or json")
 	return c
 }
 
 // reportSearch judges a search for a capacity anew and shows what it says.
 func reportSearch(w io.Writer, dir, format string) error {
-	show, ok := map[string]func(*capacity.Result) error{
-		"text":     func(r *capacity.Result) error { return report.CapacityText(w, r, terminalWidth) },
-		"markdown": func(*capacity.Result) error { return copyFile(w, filepath.Join(dir, report.CapacityMarkdownFile)) },
-		"json":     func(*capacity.Result) error { return copyFile(w, filepath.Join(dir, capacity.CapacityFile)) },
-		"html":     func(*capacity.Result) error { return copyFile(w, filepath.Join(dir, report.CapacityHTMLFile)) },
-		"csv":      func(r *capacity.Result) error { return report.CapacityCSV(w, r) },
+	show, ok := map[string]func(*report.CapacityFound) error{
+		"text": func(f *report.CapacityFound) error {
+			return report.CapacityText(w, f.Results[0], terminalWidth, f.Command)
+		},
+		"markdown": func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, report.CapacityMarkdownFile)) },
+		"json":     func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, capacity.CapacityFile)) },
+		"html":     func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, report.CapacityHTMLFile)) },
+		"csv":      func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, report.CapacityCSVFile)) },
 	}[format]
 	if !ok {
 		return usageError{fmt.Errorf("--format is %s, of a search for a capacity it must be text, markdown, html, csv or json", format)}
 	}
-	all, err := report.Capacity(dir)
+	found, err := report.Capacity(dir)
 	if err != nil {
 		return err
 	}
-	if err := show(all[0]); err != nil {
+	if err := show(found); err != nil {
 		return err
 	}
-	return verdictOf(searchesVerdict(all))
+	return verdictOf(searchesVerdict(found))
 }
 
-// searchesVerdict is the gravest of searches, each in all of its regimes.
-func searchesVerdict(all []*capacity.Result) results.Verdict {
+// searchesVerdict is the gravest of searches, each in all of its regimes, and of writes
+// that were lost in the runs beside them: whether these met their objectives is no
+// matter of what may be promised.
+func searchesVerdict(found *report.CapacityFound) results.Verdict {
 	verdict := results.Pass
-	for _, r := range all {
+	for _, d := range found.Deaths {
+		if d.Run != nil && d.Run.Verdict == results.DataLoss {
+			verdict = results.DataLoss
+		}
+	}
+	for _, r := range found.Results {
 		regimes := slices.Clone(r.Search.Regimes)
 		for _, f := range r.Regimes {
 			regimes = append(regimes, f.Regime)

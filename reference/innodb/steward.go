@@ -17,7 +17,7 @@ import (
 const (
 	lookEvery   = 250 * time.Millisecond
 	lookTimeout = time.Second      // a server that takes longer to answer counts as dead
-	lastLook    = 3 * time.Second // for a primary to answer before it is killed: overload alone makes it slow
+	lastLook    = 3 * time.Second  // for a primary to answer before it is killed: overload alone makes it slow
 	actTimeout  = 30 * time.Second // for one deed
 	lagAllowed  = time.Second      // for a replica that is about to be opened to clients
 )
@@ -326,6 +326,8 @@ func (t *Target) fence(ctx context.Context, id topology.ID) error {
 	defer cancel()
 	switch s, err := lookAt(bounded, t.admins[id]); {
 	case err == nil && s.writable:
+		s.node, s.at, s.up = id, time.Now(), true
+		t.note([]sighting{s}) // its patience begins anew
 		return errAnswers
 	case err == nil, errors.Is(err, syscall.ECONNREFUSED):
 		return nil

@@ -251,5 +251,6 @@ const (
 	SystemDir    = "system-"     // then which
 )
 
-// DeathDir is the directory of a system's run with faults, below that of its search.
-const DeathDir = "death"
+// DeathDir is what the directories of a system's runs with faults begin with, below that
+// of its search; then which. Those that did not come to their end are no evidence.
+const DeathDir = "death-"

@@ -362,8 +362,10 @@ func (p *Proposal) measured(q Question, planned []*Found) {
 	if best != q.Result {
 		p.Why += "; it is the smallest that was measured and does"
 	}
-	if q.Memory != nil { // what it does in minutes does not say what it holds in weeks
-		(&sizer{q: Question{TargetPerDay: q.TargetPerDay, Result: best, Memory: q.Memory}, p: p}).memory(best.count(topology.Data))
+	// What it does in minutes does not say what it holds in weeks.
+	(&sizer{q: Question{TargetPerDay: q.TargetPerDay, Result: best, Memory: q.Memory}, p: p}).memory(best.count(topology.Data))
+	if p.Topology.DataMemory != best.Topology.DataNode["DataMemory"] {
+		p.note("It was searched with less DataMemory than its rows will take: that much is extrapolated, and was not searched.")
 	}
 	for _, f := range best.planned() {
 		p.Parts = append(p.Parts, Part{Name: "promise, " + string(f.Regime), Value: strconv.FormatInt(f.PromisePerDay, 10), Basis: Measured, From: from(f.Regime, numbers(best.loads(f)))})

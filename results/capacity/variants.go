@@ -68,6 +68,9 @@ func bySize(a, b *Result) int {
 // Unlike says in what two searches differ that may only differ in what a kind of variant
 // is about: nil if they may stand beside each other.
 func Unlike(kind string, a, b *Result) (differ []string) {
+	if len(a.Topology.Nodes) == 0 || len(b.Topology.Nodes) == 0 { // one has not begun
+		return nil
+	}
 	precision := func(r *Result) Settings {
 		set := r.Search.Settings
 		set.StartPerDay, set.LowestPerDay, set.HighestPerDay, set.MaxSteps = 0, 0, 0, 0 // where it looks, not how closely
@@ -84,6 +87,7 @@ func Unlike(kind string, a, b *Result) (differ []string) {
 		{"volume", a.Search.TodayPerDay == b.Search.TodayPerDay && a.Search.PeakPPM == b.Search.PeakPPM},
 		{"objectives", reflect.DeepEqual(a.Objectives, b.Objectives)},
 		{"precision of the search", precision(a) == precision(b)},
+		{"machine", a.Host.Processors == b.Host.Processors && a.Host.MemoryMiB == b.Host.MemoryMiB},
 		{"system", !nodes || a.Search.System == b.Search.System},
 		{"limits of the nodes", !nodes || limits(a, topology.Data) == limits(b, topology.Data) && limits(a, topology.SQL) == limits(b, topology.SQL)},
 		{"parameters of the nodes", !nodes || reflect.DeepEqual(a.Topology.DataNode, b.Topology.DataNode) && reflect.DeepEqual(a.Topology.SQLServer, b.Topology.SQLServer)},

@@ -67,6 +67,8 @@ func TestUnlike(t *testing.T) {
 		}, "limits of the nodes"},
 		{"another parameter", DataNodesDir, func(r *Result) { r.Topology.DataNode = map[string]string{"DataMemory": "1G"} }, "parameters of the nodes"},
 		{"another objective", SystemDir, func(r *Result) { r.Objectives = append(r.Objectives, results.Objective{Name: "more"}) }, "objectives"},
+		{"another machine", SQLNodesDir, func(r *Result) { r.Host.Processors = 64 }, "machine"},
+		{"one has not begun", SystemDir, func(r *Result) { r.Topology.Nodes, r.Objectives = nil, nil }, ""},
 		{"all else", SystemDir, func(r *Result) {
 			r.Search.Scenario, r.Search.Seed, r.Search.TodayPerDay, r.Search.Settings.ResolutionPPM = "other", 99, 1, 1
 		}, "scenario seed volume precision of the search"},

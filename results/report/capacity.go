@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ type CapacityExtras struct {
 	Deaths     []CapacityDeath  // of all systems
 
 	Variants []capacity.Varied // whose steps and results capacity.csv and capacity.json have, too
+	Dir      string            // of the search, below that of the report; "" if they are one
 	Command  string            // that goes on with all of it; "" for that of a search
 
 	forecast *memory.Forecast // that Memory is of
@@ -67,6 +69,7 @@ type CapacityColumn struct {
 // capacityFile is capacity.json: the search, and what else there is.
 type capacityFile struct {
 	*capacity.Result
+	Dir      string            `json:"dir,omitempty"` // of the search, below that of the file; "" if they are one
 	Curves   []CapacityCurve   `json:"curves,omitempty"`
 	Memory   *memory.Forecast  `json:"memory,omitempty"`
 	Variants []capacityVariant `json:"variants,omitempty"`
@@ -80,7 +83,7 @@ type capacityVariant struct {
 // CapacityJSON writes what was judged, with the curves, the forecast of memory and the
 // variants.
 func CapacityJSON(w io.Writer, r *capacity.Result, x CapacityExtras) error {
-	f := capacityFile{Result: r, Curves: x.Curves, Memory: x.forecast}
+	f := capacityFile{Result: r, Dir: x.Dir, Curves: x.Curves, Memory: x.forecast}
 	for _, v := range x.Variants {
 		f.Variants = append(f.Variants, capacityVariant{v.Dir(), v.Result})
 	}
@@ -92,19 +95,24 @@ func CapacityJSON(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 
 // CapacityDeath is a run of a system in which servers died.
 type CapacityDeath struct {
-	Title string // of the system
-	Run   *results.Run
+	Title string       // of the system
+	Dir   string       // of the run, below that of the report
+	Run   *results.Run // nil if it could not be judged
+	Why   string       // it could not
 }
 
 // WriteCapacity writes capacity.json, .html, .md and .csv to dir, in place of older
 // ones. The same result makes the same bytes. Errors name what of the
 // extras cannot be drawn, or the file that could not be written.
 func WriteCapacity(dir string, r *capacity.Result, x CapacityExtras) error {
+	if err := x.check(); err != nil {
+		return fmt.Errorf("capacity report: %w", err)
+	}
 	for _, o := range []output{
 		{capacity.CapacityFile, func(w io.Writer) error { return CapacityJSON(w, r, x) }},
 		{CapacityHTMLFile, func(w io.Writer) error { return CapacityHTML(w, r, x) }},
 		{CapacityMarkdownFile, func(w io.Writer) error { return CapacityMarkdown(w, r, x) }},
-		{CapacityCSVFile, func(w io.Writer) error { return CapacityCSV(w, r, x.Variants...) }},
+		{CapacityCSVFile, func(w io.Writer) error { return CapacityCSV(w, r, x) }},
 	} {
 		if err := results.ReplaceFile(filepath.Join(dir, o.name), o.write); err != nil {
 			return fmt.Errorf("capacity report: %w", err)
@@ -114,10 +122,11 @@ func WriteCapacity(dir string, r *capacity.Result, x CapacityExtras) error {
 }
 
 // CapacityText draws a search for a terminal of so many columns, at least 80. Only
-// what has no space to break at may be wider.
-func CapacityText(w io.Writer, r *capacity.Result, width int) error {
+// what has no space to break at may be wider. command goes on with it, "" for that of a
+// search.
+func CapacityText(w io.Writer, r *capacity.Result, width int, command string) error {
 	r = promising(r)
-	all := slices.Concat(foundSections(r), stepSections(r), []section{{title: "Assumptions", notes: assumptions(r)}, repeat(r, "")})
+	all := slices.Concat(foundSections(r), stepSections(r), []section{{title: "Assumptions", notes: assumptions(r)}, repeat(r, CapacityExtras{Command: command})})
 	return writeText(w, CapacityHeadline(r), all, max(width, 80))
 }
 
@@ -144,7 +153,7 @@ func CapacityMarkdown(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 	}
 	all = append(all, compared(r, x)...)
 	all = append(all, section{title: "Steps", table: stepTable(r), notes: stepNotes(r)},
-		section{title: "Assumptions", notes: assumptions(r)}, repeat(r, x.Command))
+		section{title: "Assumptions", notes: assumptions(r)}, repeat(r, x))
 	for _, s := range all {
 		s.title = escape(s.title)
 		s.markdown(&b)
@@ -157,13 +166,13 @@ func CapacityMarkdown(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 // microseconds, shares in millionths; in_flight_milli in thousandths of an op. Each
 // node whose CPU was measured has a column. A step without objectives leaves the
 // columns of the worst one empty. Those of variants follow, named by their directory.
-func CapacityCSV(w io.Writer, r *capacity.Result, variants ...capacity.Varied) error {
+func CapacityCSV(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 	type rows struct {
 		search string
 		of     *capacity.Result
 	}
-	all := []rows{{"", r}}
-	for _, v := range variants {
+	all := []rows{{x.Dir, r}}
+	for _, v := range x.Variants {
 		all = append(all, rows{v.Dir(), v.Result})
 	}
 	nodes := map[string]bool{}
@@ -681,7 +690,7 @@ func topologyNote(r *capacity.Result) string {
 // quotaNotes say what the nodes may use of the machine that they share.
 func quotaNotes(r *capacity.Result) (notes []string) {
 	top := r.Topology
-	cpus := func(milli int64) string { return tenth(new(results.Decimal(milli * 1000))) }
+	cpus := func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) }
 	var all int64
 	unlimited := false
 	var parts []string
@@ -757,18 +766,23 @@ func sparse(r *capacity.Result) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// repeat says how the search is made again, or goes on: with a command of its own, ""
-// for that of a search.
-func repeat(r *capacity.Result, command string) section {
+// repeat says how the search, and what is beside it, is made again or goes on.
+func repeat(r *capacity.Result, x CapacityExtras) section {
 	s := section{title: "Repeat it", command: r.Search.Command}
-	open := len(r.Regimes) == 0 || slices.ContainsFunc(r.Regimes, func(f capacity.Found) bool { return !f.Done })
+	isOpen := func(r *capacity.Result) bool {
+		return len(r.Regimes) == 0 || slices.ContainsFunc(r.Regimes, func(f capacity.Found) bool { return !f.Done })
+	}
+	open := isOpen(r)
+	for _, v := range x.Variants {
+		open = open || isOpen(v.Result)
+	}
 	for _, e := range r.Search.Ends {
-		s.notes = append(s.notes, fmt.Sprintf("A sitting ended in %s (%s): %s.", e.Dir, regimeName(e.Regime), strings.TrimSuffix(e.Why, ".")))
+		s.notes = append(s.notes, fmt.Sprintf("A sitting ended in %s (%s): %s.", path.Join(x.Dir, e.Dir), regimeName(e.Regime), strings.TrimSuffix(e.Why, ".")))
 	}
 	if open {
 		s.title = "Go on"
 		s.notes = append(s.notes, "The search is not over. It goes on with this command, DIR being the directory of this report.")
-		s.command = cmp.Or(command, "mailbench capacity --resume DIR")
+		s.command = cmp.Or(x.Command, "mailbench capacity --resume DIR")
 	}
 	return s
 }
@@ -807,8 +821,18 @@ func compared(r *capacity.Result, x CapacityExtras) (all []section) {
 
 // deaths are the faults of runs, a row each.
 func deaths(all []CapacityDeath) section {
-	t := &table{left: 2, head: []string{"system", "fault", "outage", "slowest", "met again", "redundant", "ops", "bad ops", "budget"}}
+	t := &table{left: 2, head: []string{"system", "fault", "outage", "slowest", "met again", "redundant", "ops", "bad ops", "budget", "verdict"}}
+	s := section{title: "What a death does", table: t, notes: []string{
+		"Each system at the scenario's own rate and with its faults, on machines of one size. Outage: no op was good, on the path that suffered longest. " +
+			"Slowest: the longest response of an op intended meanwhile. Met again, redundant: how long after the fault. " +
+			"Budget: of the objective that it cost most, over the run. Verdict: of the run.",
+	}}
 	for _, d := range all {
+		if d.Run == nil {
+			s.notes = append(s.notes, fmt.Sprintf("%s: the run in %s cannot be judged: %s.", clip(d.Title, maxName), d.Dir, strings.TrimSuffix(d.Why, ".")))
+			continue
+		}
+		s.notes = append(s.notes, fmt.Sprintf("%s: the report of its run is in %s.", clip(d.Title, maxName), d.Dir))
 		for _, f := range d.Run.Faults {
 			slowest, ops := none, int64(0)
 			if f.ResponseUS != nil {
@@ -818,14 +842,10 @@ func deaths(all []CapacityDeath) section {
 				ops += p.Ops
 			}
 			t.add(clip(d.Title, maxName), clip(f.Kind+" "+f.Target, maxName), outage(worst(f)), slowest, microsOr(f.Spans.Objective), microsOr(f.Spans.Redundant),
-				count(ops), count(f.BadOps), percent(f.BudgetSpent))
+				count(ops), count(f.BadOps), percent(f.BudgetSpent), strings.ReplaceAll(string(d.Run.Verdict), "_", " "))
 		}
 	}
-	return section{title: "What a death does", table: t, notes: []string{
-		"Each system under the scenario as it is written, at its own rate and with its faults; the report of that run is in " + capacity.DeathDir + " below the system's directory.",
-		"Outage: no op was good, on the path that suffered longest. Slowest: the longest response of an op intended meanwhile. Met again, redundant: how long after the fault. " +
-			"Budget: of the objective that it cost most, over the run.",
-	}}
+	return s
 }
 
 func (p *CapacityPart) sections(title string) []section {

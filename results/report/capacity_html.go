@@ -79,7 +79,7 @@ func CapacityHTML(w io.Writer, r *capacity.Result, x CapacityExtras) error {
 		Steps:       part{Title: "Steps", Table: stepTable(r), Notes: stepNotes(r)},
 		Assumptions: assumptions(r), Hosts: hosts(r.Topology),
 	}
-	again := repeat(r, x.Command)
+	again := repeat(r, x)
 	p.Repeat, p.Command = newPart(again), again.command
 	p.Word, p.Tone, p.Sentence = headlineOf(r)
 	for _, f := range r.Regimes {

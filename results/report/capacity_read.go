@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/results/usl"
@@ -28,43 +27,50 @@ func IsSearch(dir string) bool {
 	return err == nil && len(variants) > 0
 }
 
+// CapacityFound is what a directory of searches holds.
+type CapacityFound struct {
+	Results []*capacity.Result // what stands for the directory, and then the others
+	Deaths  []CapacityDeath
+	Command string // that goes on with all of it; "" for that of a search
+}
+
 // Capacity judges the search in dir anew, with the searches of variants that are below
 // it, and writes capacity.json and the report beside it. Where dir has only variants,
-// one of them stands for it: that of the NDB cluster, else that of the fewest nodes. It returns what
-// stands for the directory, and then the others.
-func Capacity(dir string) ([]*capacity.Result, error) {
+// one of them stands for it: that of the NDB cluster, else that of the fewest nodes.
+func Capacity(dir string) (*CapacityFound, error) {
 	variants, err := variantsOf(dir)
 	if err != nil {
 		return nil, err
 	}
 	r, err := capacity.Judge(dir)
-	alone := errors.Is(err, os.ErrNotExist) && len(variants) > 0 // there is nothing but variants
-	if alone {
-		r, err = variants[standsFor(variants)].Result, nil
+	standing := ""
+	if errors.Is(err, os.ErrNotExist) && len(variants) > 0 { // there is nothing but variants
+		v := variants[standsFor(variants)]
+		r, err, standing = v.Result, nil, v.Dir()
 	}
 	if err != nil {
 		return nil, err
 	}
-	all := []*capacity.Result{r}
+	found := &CapacityFound{Results: []*capacity.Result{r}}
 	for _, v := range variants {
 		if v.Result != r {
-			all = append(all, v.Result)
+			found.Results = append(found.Results, v.Result)
 		}
 	}
 	x := extrasOf(r, variants)
-	if x.Deaths, err = deathsOf(dir, variants); err != nil {
-		return nil, err
+	x.Deaths = deathsOf(dir, variants)
+	found.Deaths = x.Deaths
+	if x.Dir = standing; standing != "" { // the last has the command that knows of all
+		x.Command = variants[len(variants)-1].Result.Search.Command + " --out DIR"
 	}
-	if alone {
-		x.Command = r.Search.Command + " --out DIR"
-	}
+	found.Command = x.Command
 	switch forecast, err := memory.Read(dir); {
 	case err != nil: // what was searched is told all the same
 		x.Memory = &CapacityPart{Words: []string{sentence("the forecast of memory beside it cannot be read: " + strings.TrimSuffix(err.Error(), "."))}}
 	case forecast != nil:
 		x.Memory, x.forecast = memoryPart(forecast), forecast
 	}
-	return all, WriteCapacity(dir, r, x)
+	return found, WriteCapacity(dir, r, x)
 }
 
 // memoryPart draws a forecast of memory.
@@ -117,6 +123,9 @@ func standsFor(all []capacity.Varied) int {
 	best := 0
 	for i, v := range all {
 		switch {
+		case len(v.Result.Topology.Nodes) == 0: // no run has begun
+		case len(all[best].Result.Topology.Nodes) == 0:
+			best = i
 		case v.Kind == capacity.SystemDir && v.Name == "ndb":
 			return i
 		case nodesOf(v) > 0 && nodesOf(v) < nodesOf(all[best]):
@@ -178,28 +187,32 @@ func extrasOf(r *capacity.Result, variants []capacity.Varied) CapacityExtras {
 	return x
 }
 
-// deathsOf reads the runs with faults beside searches of systems.
-func deathsOf(dir string, variants []capacity.Varied) (all []CapacityDeath, err error) {
+// deathsOf judges the runs with faults beside searches of systems, as far as they came
+// to their end.
+func deathsOf(dir string, variants []capacity.Varied) (all []CapacityDeath) {
 	for _, v := range variants {
 		if v.Kind != capacity.SystemDir {
 			continue
 		}
-		path := filepath.Join(dir, v.Dir(), capacity.DeathDir, RunFile)
-		file, err := os.Open(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		for n := 1; ; n++ {
+			name := filepath.Join(v.Dir(), fmt.Sprintf("%s%d", capacity.DeathDir, n))
+			path := filepath.Join(dir, name)
+			if _, err := os.Lstat(path); err != nil {
+				break
+			}
+			if !Completed(path) {
+				continue
+			}
+			run, err := Write(path)
+			if err != nil { // what else was found is told all the same
+				all = append(all, CapacityDeath{Title: v.Name, Dir: name, Why: err.Error()})
+			} else {
+				all = append(all, CapacityDeath{Title: v.Name, Dir: name, Run: run})
+			}
+			break
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the run with faults: %w", err)
-		}
-		run, err := results.ReadRun(file)
-		_ = file.Close() // only read
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		all = append(all, CapacityDeath{v.Name, run})
 	}
-	return all, nil
+	return all
 }
 
 // nodeCurves are what was met, and how long ops took at that, against the number of
@@ -219,15 +232,15 @@ func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 		if healthy == nil || healthy.MetPerDay == 0 {
 			continue
 		}
+		if !healthy.Between() { // at least so much: no point of a curve
+			left = append(left, v.Name)
+			continue
+		}
 		if first == nil {
 			first = v.Result
 		}
 		if differ := capacity.Unlike(kind, first, v.Result); len(differ) > 0 {
 			words = append(words, fmt.Sprintf("Left out, as it was searched with another %s than the first: %s %s.", list(differ), v.Name, n))
-			continue
-		}
-		if !healthy.Between() { // at least so much: no point of a curve
-			left = append(left, v.Name)
 			continue
 		}
 		met = append(met, usl.Point{N: nodesOf(v), X: float64(healthy.MetPerDay)})

@@ -183,7 +183,7 @@ func TestAllOfIt(t *testing.T) {
 		len(got.Variants) != 1 || got.Variants[0].Dir != "system-ldap" || got.Variants[0].Result.Find(capacity.Healthy).MetPerDay != 30_000_000 {
 		t.Errorf("capacity.json has schema %q, %d regimes, %d curves, memory of %q, variants %+v", got.Schema, len(got.Regimes), len(got.Curves), got.Memory.Scenario, got.Variants)
 	}
-	if err := CapacityCSV(&rows, r, x.Variants...); err != nil {
+	if err := CapacityCSV(&rows, r, x); err != nil {
 		t.Fatal(err)
 	}
 	if own, ldap := strings.Count(rows.String(), "\n,"), strings.Count(rows.String(), "\nsystem-ldap,"); own == 0 || own != ldap {
@@ -215,7 +215,35 @@ func TestServersOfAnotherSystem(t *testing.T) {
 func TestDeathsOfSystems(t *testing.T) {
 	dir := t.TempDir()
 	ndb, ldap := scaled(t, capacity.SystemDir, "ndb", 9_000_000), scaled(t, capacity.SystemDir, "ldap", 30_000_000)
-	run := &results.Run{Schema: results.RunSchema, Faults: []results.FaultResult{{
+	all := deathsOf(dir, []capacity.Varied{ndb, ldap})
+	if len(all) != 0 {
+		t.Fatalf("deaths %+v where nothing was run", all)
+	}
+	write := func(n string, reason results.EndReason) {
+		run := &results.Run{Schema: results.RunSchema, End: &results.EndResult{Reason: reason}}
+		var text bytes.Buffer
+		if err := run.Write(&text); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "system-ldap", capacity.DeathDir+n)
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, RunFile), text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("1", results.Interrupted)
+	if all := deathsOf(dir, []capacity.Varied{ndb, ldap}); len(all) != 0 {
+		t.Errorf("an interrupted run is a death: %+v", all)
+	}
+	write("2", results.Completed)
+	// There is no recording: it cannot be judged, and that is told.
+	all = deathsOf(dir, []capacity.Varied{ndb, ldap})
+	if len(all) != 1 || all[0].Title != "ldap" || all[0].Dir != filepath.Join("system-ldap", "death-2") || all[0].Run != nil || all[0].Why == "" {
+		t.Fatalf("deaths %+v, want one of ldap that cannot be judged", all)
+	}
+	all = append(all, CapacityDeath{Title: "ldap", Dir: "elsewhere", Run: &results.Run{Verdict: results.DataLoss, Faults: []results.FaultResult{{
 		ID: "kill-1-host:cyrus1", Kind: "kill", Target: "host:cyrus1",
 		Spans: results.Spans{Objective: new(int64(2_500_000)), Redundant: new(int64(11_300_000))},
 		Paths: map[string]results.FaultPath{
@@ -223,29 +251,14 @@ func TestDeathsOfSystems(t *testing.T) {
 			"preferences": {Ops: 100, BadOps: 2},
 		},
 		Charge: results.Charge{BadOps: 42},
-	}}}
-	path := filepath.Join(dir, "system-ldap", capacity.DeathDir)
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var text bytes.Buffer
-	if err := run.Write(&text); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(path, RunFile), text.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	all, err := deathsOf(dir, []capacity.Varied{ndb, ldap})
-	if err != nil || len(all) != 1 || all[0].Title != "ldap" {
-		t.Fatalf("deaths %+v (%v), want one, of ldap", all, err)
-	}
+	}}}})
 	x := extrasOf(ndb.Result, []capacity.Varied{ndb, ldap})
 	x.Deaths = all
 	var plain, page bytes.Buffer
 	if err := CapacityMarkdown(&plain, ndb.Result, x); err != nil {
 		t.Fatal(err)
 	}
-	if want := "| ldap | kill host:cyrus1 | 700 ms | - | 2.50 s | 11.3 s | 1,000 | 42 | - |"; !strings.Contains(plain.String(), want) {
+	if want := "| ldap | kill host:cyrus1 | 700 ms | - | 2.50 s | 11.3 s | 1,000 | 42 | - | data loss |"; !strings.Contains(plain.String(), want) {
 		t.Errorf("the report lacks %q:\n%s", want, &plain)
 	}
 	if !strings.Contains(plain.String(), "ndb: With a data node (data2) dead it carries") {
@@ -254,10 +267,7 @@ func TestDeathsOfSystems(t *testing.T) {
 	if err := CapacityHTML(&page, ndb.Result, x); err != nil || !strings.Contains(page.String(), "<h3>What a death does</h3>") {
 		t.Errorf("the page lacks the deaths (%v)", err)
 	}
-	if err := os.WriteFile(filepath.Join(path, RunFile), []byte("{"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := deathsOf(dir, []capacity.Varied{ldap}); err == nil || !strings.Contains(err.Error(), "system-ldap") {
-		t.Errorf("a torn run: error %v, want the file named", err)
+	if want := "ldap: the run in system-ldap/death-2 cannot be judged: "; !strings.Contains(plain.String(), want) {
+		t.Errorf("the report lacks %q", want)
 	}
 }

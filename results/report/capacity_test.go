@@ -208,9 +208,9 @@ func TestCapacityGolden(t *testing.T) {
 		{"capacity", searched(t), capacityExtras(t)}, {"capacity-unfinished", unfinished(t), CapacityExtras{}},
 	} {
 		for name, draw := range map[string]func(io.Writer) error{
-			"txt": func(w io.Writer) error { return CapacityText(w, row.result, 80) },
+			"txt": func(w io.Writer) error { return CapacityText(w, row.result, 80, "") },
 			"md":  func(w io.Writer) error { return CapacityMarkdown(w, row.result, row.extras) },
-			"csv": func(w io.Writer) error { return CapacityCSV(w, row.result) },
+			"csv": func(w io.Writer) error { return CapacityCSV(w, row.result, CapacityExtras{}) },
 		} {
 			var b bytes.Buffer
 			if err := draw(&b); err != nil {
@@ -343,7 +343,7 @@ func TestCapacityPageTellsWhatWasFound(t *testing.T) {
 		"another system":               "OpenLDAP, two providers",
 		"the death of its server":      "left 3.1 s without an answer",
 		"a sparse objective":           "could only be missed: accounts change.",
-		"the quotas":                   "the quotas come to 1.5 of its 2.0 CPUs",
+		"the quotas":                   "the quotas come to 1.5 of its 2 CPUs",
 		"how to repeat it":             "mailbench capacity peak-hour --seed 7",
 	} {
 		if !strings.Contains(got, want) {
@@ -362,7 +362,7 @@ func TestCapacityPromisesNothingOnceWritesWereLost(t *testing.T) {
 	r.Verdict, x.Comparison[0].Result.Verdict = string(results.DataLoss), string(results.DataLoss)
 	var all bytes.Buffer
 	for _, draw := range []func() error{
-		func() error { return CapacityText(&all, r, 80) }, func() error { return CapacityMarkdown(&all, r, x) }, func() error { return CapacityHTML(&all, r, x) },
+		func() error { return CapacityText(&all, r, 80, "") }, func() error { return CapacityMarkdown(&all, r, x) }, func() error { return CapacityHTML(&all, r, x) },
 	} {
 		if err := draw(); err != nil {
 			t.Fatal(err)
@@ -503,7 +503,7 @@ func TestCapacityCSVCanBeRead(t *testing.T) {
 	r := searched(t)
 	r.Regimes[0].Steps[0].Why = "a \"reason\", in two\nlines"
 	var b bytes.Buffer
-	if err := CapacityCSV(&b, r); err != nil {
+	if err := CapacityCSV(&b, r, CapacityExtras{}); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := csv.NewReader(&b).ReadAll()
@@ -545,8 +545,12 @@ func TestWriteCapacity(t *testing.T) {
 	}
 	x := capacityExtras(t)
 	x.Curves[0].Points[0].N = -1
-	if err := WriteCapacity(t.TempDir(), searched(t), x); err == nil || !strings.Contains(err.Error(), CapacityHTMLFile) {
-		t.Errorf("what cannot be drawn is written, or the file is not named: %v", err)
+	empty := t.TempDir()
+	if err := WriteCapacity(empty, searched(t), x); err == nil || !strings.Contains(err.Error(), x.Curves[0].Title) {
+		t.Errorf("what cannot be drawn is written, or the curve is not named: %v", err)
+	}
+	if left, err := os.ReadDir(empty); err != nil || len(left) > 0 {
+		t.Errorf("what cannot be drawn leaves %v (%v)", left, err)
 	}
 	if err := WriteCapacity(filepath.Join(dir, "missing"), searched(t), CapacityExtras{}); err == nil {
 		t.Error("a directory that is not there is written to")
