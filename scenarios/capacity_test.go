@@ -166,7 +166,7 @@ func TestSearchOnACluster(t *testing.T) {
 	p := searchedPlan(t, Override{Path: "bounds.lag_p999", Value: "1m"}, Override{Path: "objectives", Value: "[{name: routing answers, path: routing, target: 20%}]"})
 	const second = int64(time.Second / time.Microsecond)
 	settings := capacity.Settings{
-		ConfidencePPM: 900_000, ResolutionPPM: 400_000, SettleUS: second, MinStepUS: 5 * second, MaxStepUS: 5 * second, LookUS: second,
+		ConfidencePPM: 900_000, ResolutionPPM: 400_000, WarmUpUS: 3 * second, SettleUS: second, MinStepUS: 5 * second, MaxStepUS: 5 * second, LookUS: second,
 		StartPerDay: 2_000_000, HighestPerDay: 2_000_000, LowestPerDay: 1_000_000, MaxSteps: 3,
 	}
 	var progress bytes.Buffer
@@ -330,7 +330,7 @@ func TestWarmUp(t *testing.T) {
 			began := time.Now()
 			var waited atomic.Int64
 			s := &searching{
-				search: p.Search(capacity.Settings{StartPerDay: 4_000_000, LowestPerDay: 1_000_000, HighestPerDay: 8_000_000, ResolutionPPM: 100_000, MaxSteps: 10}, "", ""), tried: map[capacity.Regime][]capacity.Tried{},
+				search: p.Search(capacity.Settings{WarmUpUS: 90e6, StartPerDay: 4_000_000, LowestPerDay: 1_000_000, HighestPerDay: 8_000_000, ResolutionPPM: 100_000, MaxSteps: 10}, "", ""), tried: map[capacity.Regime][]capacity.Tried{},
 				regimes: []capacity.Regime{capacity.Healthy}, arrivals: p.arrivals, say: t.Logf,
 				since: func() time.Duration { return time.Since(began) }, stats: func() workload.Stats { return workload.Stats{Waited: waited.Load()} },
 				target: &checkpointing{takes: row.takes},
@@ -343,7 +343,7 @@ func TestWarmUp(t *testing.T) {
 				t.Errorf("%s: the warm-up begins after %v, want %v", row.sentence, since, row.wantBegin)
 			}
 			offered := p.arrivals.Before(part.To) - p.arrivals.Before(p.Trace.Window().From)
-			if want := 4_000_000 * warmUp.Hours() / 24; math.Abs(offered-want) > 1 {
+			if want := 4_000_000 * (90 * time.Second).Hours() / 24; math.Abs(offered-want) > 1 {
 				t.Errorf("%s: it offers %.0f messages, want %.0f", row.sentence, offered, want)
 			}
 			if row.heldBack {

@@ -20,11 +20,6 @@ const (
 	// recent is how old an op must be to be looked at while its step goes on: what is
 	// under way so long is seldom good when it ends.
 	recent = 2 * time.Second
-	// warmUp is how long a system that was started anew is offered the first step's rate,
-	// before it: sessions, caches and the procedures of each SQL node are cold, and what
-	// is new to a regime is not. An op was seen to cost a SQL node 1.7 ms of processor
-	// time in the first minute, 1.4 ms in the third.
-	warmUp = 90 * time.Second
 	// longestCheckpoint bounds the wait for the rows that were loaded to be on disk.
 	longestCheckpoint = 3 * time.Minute
 	// longestRejoin bounds a step that lasts until a node is redundant.
@@ -112,7 +107,9 @@ func (s *searching) turn(ctx context.Context, _ int, from time.Duration) (worklo
 		if !s.warm {
 			s.warm = true
 			s.checkpoint(ctx)
-			return s.warmUp(ctx, perDay, from)
+			if s.search.Settings.WarmUpUS > 0 {
+				return s.warmUp(ctx, perDay, from)
+			}
 		}
 		if s.leaving == nil && regime != capacity.Healthy {
 			if err := s.enter(ctx, regime); err != nil {
@@ -160,8 +157,10 @@ func (s *searching) checkpoint(ctx context.Context) {
 	s.say("warming up: the local checkpoint took %.0f s", (s.since() - began).Seconds())
 }
 
-// warmUp offers a rate that is no step.
+// warmUp offers a rate that is no step: sessions, caches and the procedures of each SQL
+// node are cold in a system that was started anew, and what is new to a regime is not.
 func (s *searching) warmUp(ctx context.Context, perDay int64, from time.Duration) (workload.Stretch, error) {
+	warmUp := time.Duration(s.search.Settings.WarmUpUS) * time.Microsecond
 	to, ok := s.arrivals.After(from, float64(perDay)*warmUp.Hours()/24)
 	if !ok {
 		s.fail(s.windowUsedUp())

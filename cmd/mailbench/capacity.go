@@ -24,7 +24,8 @@ const searchWindow = 8 * time.Hour
 type searchFlags struct {
 	regimes                []string
 	resolution, confidence string
-	settle, least, most    time.Duration
+	warmUp, settle         time.Duration
+	least, most            time.Duration
 	start, highest         int64
 	steps                  int
 
@@ -35,6 +36,7 @@ func (f *searchFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.regimes, "regime", nil, "healthy, short:NODE or rejoining:NODE, where NODE may be host:NAME; may be repeated (default: healthy, and short of a data node, a SQL node, a host with both)")
 	c.Flags().StringVar(&f.resolution, "resolution", "10%", "by which two rates that are tried differ at least")
 	c.Flags().StringVar(&f.confidence, "confidence", "95%", "of the interval around each share of bad ops")
+	c.Flags().DurationVar(&f.warmUp, "warm-up", 90*time.Second, "how long a system that was started anew is offered the first rate before the first step, 0s to 10m")
 	c.Flags().DurationVar(&f.settle, "settle", 5*time.Second, "beginning of each step that is not judged")
 	c.Flags().DurationVar(&f.least, "min-step", 20*time.Second, "least length of a step, after it has settled")
 	c.Flags().DurationVar(&f.most, "max-step", 40*time.Second, "greatest length of a step, after it has settled")
@@ -68,7 +70,7 @@ func resumable(c *cobra.Command, resume string) error {
 		return nil
 	}
 	for _, name := range []string{
-		"out", "set", "seed", "duration", "speed", "retries", "resolution", "confidence", "settle", "min-step", "max-step", "start", "highest", "max-steps",
+		"out", "set", "seed", "duration", "speed", "retries", "resolution", "confidence", "warm-up", "settle", "min-step", "max-step", "start", "highest", "max-steps",
 	} {
 		if c.Flags().Changed(name) {
 			return usageError{fmt.Errorf("--resume goes on as the search was begun: leave --%s out", name)}
@@ -93,8 +95,10 @@ func (f *searchFlags) check() (err error) {
 	if f.confidencePPM, err = ppmOf("confidence", f.confidence, 50, 99.9); err != nil {
 		return err
 	}
-	const longest = time.Hour
+	const longest, longestWarmUp = time.Hour, 10 * time.Minute
 	switch {
+	case f.warmUp < 0 || f.warmUp > longestWarmUp:
+		err = fmt.Errorf("--warm-up is %s, must be 0s to %s", f.warmUp, longestWarmUp)
 	case f.settle < 0 || f.settle > time.Minute:
 		err = fmt.Errorf("--settle is %s, must be 0s to 1m", f.settle)
 	case f.least < 5*time.Second || f.least > f.most:
@@ -135,7 +139,7 @@ func (f *searchFlags) settings(p *scenarios.Plan) (capacity.Settings, error) {
 		return capacity.Settings{}, usageError{err}
 	}
 	return capacity.Settings{
-		ConfidencePPM: f.confidencePPM, ResolutionPPM: f.resolutionPPM, SettleUS: f.settle.Microseconds(), MinStepUS: f.least.Microseconds(),
+		ConfidencePPM: f.confidencePPM, ResolutionPPM: f.resolutionPPM, WarmUpUS: f.warmUp.Microseconds(), SettleUS: f.settle.Microseconds(), MinStepUS: f.least.Microseconds(),
 		MaxStepUS: f.most.Microseconds(), LookUS: (5 * time.Second).Microseconds(), StartPerDay: start, HighestPerDay: highest,
 		LowestPerDay: max(1000, start/50), MaxSteps: f.steps,
 	}, nil
@@ -247,7 +251,7 @@ func capacityVerdict(r *capacity.Result, regimes []capacity.Regime) results.Verd
 	for _, regime := range regimes {
 		found := r.Find(regime)
 		switch {
-		case found == nil || !found.Done || found.Limit.Resource == "generator", found.PromisePerDay == 0 && found.MissedPerDay == 0:
+		case found == nil || !found.Done || found.Limit.Outside(), found.PromisePerDay == 0 && found.MissedPerDay == 0:
 			verdict = results.Gravest(verdict, results.Inconclusive)
 		case found.PromisePerDay == 0:
 			verdict = results.Gravest(verdict, results.Violated)

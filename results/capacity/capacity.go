@@ -50,11 +50,14 @@ type Search struct {
 type Settings struct {
 	ConfidencePPM int64 `json:"confidence_ppm"` // of the interval around each share, 950000 for 95 %
 	ResolutionPPM int64 `json:"resolution_ppm"` // two rates next to each other differ by this share, 50000 for 5 %
-	SettleUS      int64 `json:"settle_us"`      // the beginning of a step that is not judged
-	MinStepUS     int64 `json:"min_step_us"`    // a step is not judged before; both without what settles
-	MaxStepUS     int64 `json:"max_step_us"`    // and no longer than this
-	LookUS        int64 `json:"look_us"`        // between two looks at a step under way
-	StartPerDay   int64 `json:"start_per_day"`  // the first rate of a search
+	// WarmUpUS is how long a system that was started anew is offered the first rate before
+	// the first step; 0 in searches that were recorded before there was a choice.
+	WarmUpUS      int64 `json:"warm_up_us,omitempty"`
+	SettleUS      int64 `json:"settle_us"`     // the beginning of a step that is not judged
+	MinStepUS     int64 `json:"min_step_us"`   // a step is not judged before; both without what settles
+	MaxStepUS     int64 `json:"max_step_us"`   // and no longer than this
+	LookUS        int64 `json:"look_us"`       // between two looks at a step under way
+	StartPerDay   int64 `json:"start_per_day"` // the first rate of a search
 	HighestPerDay int64 `json:"highest_per_day"`
 	LowestPerDay  int64 `json:"lowest_per_day"`
 	MaxSteps      int   `json:"max_steps"` // of one regime
@@ -193,11 +196,14 @@ func (f *Found) Between() bool { return f.Done && f.MetPerDay > 0 && f.MissedPer
 
 // Limit is what was used up first.
 type Limit struct {
-	Resource string `json:"resource"` // "sql node cpu", "data node cpu", "redo", "data memory", "generator", "sessions", "" if not known
+	Resource string `json:"resource"` // "sql node cpu", "data node cpu", "redo", "data memory", "host cpu", "generator", "sessions", "" if not known
 	Node     string `json:"node,omitempty"`
 	UsePPM   int64  `json:"use_ppm"`  // of what it may use, at the lowest missed rate
 	Evidence string `json:"evidence"` // in words, with figures
 }
+
+// Outside says that the limit is none of the system's own: it may carry more.
+func (l Limit) Outside() bool { return l.Resource == generatorName || l.Resource == hostCPU }
 
 // Judged is a step and what its recording says.
 type Judged struct {

@@ -29,6 +29,8 @@ const (
 
 	// generatorName is what Judged.CPUPPM calls the load generator.
 	generatorName = "generator"
+	// hostCPU is the processor time of the machine that system and generator share.
+	hostCPU = "host cpu"
 )
 
 // Judge makes a result of the search in dir and of its runs. It is a function of these
@@ -413,7 +415,7 @@ func (r *Result) limit(f Found) Limit {
 	switch {
 	case top.usePPM >= scarcePPM:
 		l := Limit{Resource: top.name, Node: top.node, UsePPM: top.usePPM, Evidence: evidence}
-		if top.node == generatorName {
+		if l.Outside() {
 			l.Node = ""
 		}
 		return l
@@ -446,5 +448,26 @@ func (r *Result) resources(step *Judged) []resource {
 	if use, measured := step.CPUPPM[generatorName]; measured {
 		all = append(all, resource{generatorName, generatorName, use, "processor time"})
 	}
+	if use := r.hostUse(step); use > 0 {
+		all = append(all, resource{hostCPU, "the host", use, "processor time"})
+	}
 	return all
+}
+
+// hostUse is the share of the machine's processors that nodes and generator used
+// together; 0 if nobody knows.
+func (r *Result) hostUse(step *Judged) int64 {
+	whole := int64(r.Host.Processors) * 1000
+	if whole == 0 {
+		return 0
+	}
+	used := step.CPUPPM[generatorName] // shares of the machine
+	for _, n := range r.Topology.Nodes {
+		share := step.CPUPPM[n.Name]
+		if quota := int64(r.Topology.Limits[n.Role].MilliCPUs); quota > 0 {
+			share = ratio(share, quota, whole)
+		}
+		used += share
+	}
+	return used
 }

@@ -248,7 +248,8 @@ func TestLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Result{Topology: top}
+	r := &Result{Topology: top, Host: Host{Processors: 2}}
+	r.Topology.Limits = map[topology.Role]topology.Limits{topology.SQL: {MilliCPUs: 600}, topology.Data: {MilliCPUs: 286}}
 	for _, row := range []struct {
 		sentence string
 		step     Judged
@@ -263,6 +264,8 @@ func TestLimit(t *testing.T) {
 		{"but not DataMemory that is well filled", Judged{CPUPPM: map[string]int64{"sql1": 850_000}, DataMemoryPPM: map[string]int64{"data1": 940_000}},
 			Limit{"sql node cpu", "sql1", 850_000, ""}},
 		{"the bound on sessions, when nothing is used up", Judged{HeldBack: true, CPUPPM: map[string]int64{"sql1": 500_000}}, Limit{"sessions", "", million, "sql1 used most"}},
+		{"the host that all share", Judged{HeldBack: true, CPUPPM: map[string]int64{"sql1": 850_000, "data1": 700_000, "data2": 700_000, "generator": 450_000}},
+			Limit{"host cpu", "", 905_200, "the host used 90.52 % of its processor time"}},
 		{"something that nobody measured", Judged{CPUPPM: map[string]int64{"sql1": 500_000}}, Limit{"", "", 0, "the limit is something else"}},
 		{"something, when nothing was measured", Judged{}, Limit{"", "", 0, "nobody measured"}},
 	} {

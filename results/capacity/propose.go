@@ -283,8 +283,8 @@ func (p *Proposal) remarks(q Question) {
 		for _, role := range [...]topology.Role{topology.SQL, topology.Data} {
 			short[role] = short[role] || len(r.names(role, dead)) < r.count(role)
 		}
-		if f.Limit.Resource == generatorName {
-			p.note("%s: the generator was the limit, and not the system, which may carry more than was measured: fewer nodes may do.", f.Regime)
+		if f.Limit.Outside() {
+			p.note("%s: the %s was the limit, and not the system, which may carry more than was measured: fewer nodes may do.", f.Regime, f.Limit.Resource)
 		}
 		if !f.Done {
 			why := f.Why // of Judge, which says so itself where it knows no more

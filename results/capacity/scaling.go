@@ -41,5 +41,5 @@ func (r *Result) scales(other *Result, role topology.Role) bool {
 		rest = topology.Data
 	}
 	f := other.Find(Healthy)
-	return f != nil && f.Between() && other.Verdict == "" && other.count(rest) == r.count(rest) && f.Limit.Resource != cpuOf(rest) && f.Limit.Resource != generatorName
+	return f != nil && f.Between() && other.Verdict == "" && other.count(rest) == r.count(rest) && f.Limit.Resource != cpuOf(rest) && !f.Limit.Outside()
 }

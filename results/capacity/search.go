@@ -39,6 +39,7 @@ func (s Settings) Validate() error {
 	}{
 		{name: "confidence_ppm", value: s.ConfidencePPM, least: 500_000, most: 999_999},
 		{name: "resolution_ppm", value: s.ResolutionPPM, least: 1000, most: 500_000},
+		{name: "warm_up_us", value: s.WarmUpUS, most: maxTimeUS},
 		{name: "settle_us", value: s.SettleUS, most: maxTimeUS},
 		{name: "min_step_us", value: s.MinStepUS, least: blockLength.Microseconds(), most: mostBlocks * blockLength.Microseconds()},
 		{name: "max_step_us", value: s.MaxStepUS, least: s.MinStepUS, most: mostBlocks * blockLength.Microseconds()},

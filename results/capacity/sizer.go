@@ -289,7 +289,7 @@ func (s *sizer) answer(clients []Client) {
 	s.memory(data.n)
 	for _, f := range s.planned {
 		switch f.Limit.Resource {
-		case cpuOf(topology.SQL), cpuOf(topology.Data), generatorName:
+		case cpuOf(topology.SQL), cpuOf(topology.Data), generatorName, hostCPU:
 		case "":
 			p.note("%s: what ended the search is not known. It is taken to grow with the nodes.", f.Regime)
 		default:

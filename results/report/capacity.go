@@ -269,7 +269,7 @@ func headlineOf(r *capacity.Result) (word string, tone string, sentence string) 
 			continue
 		}
 		n := count(f.PromisePerDay)
-		if byGenerator(f) || f.Done && f.MissedPerDay == 0 {
+		if byGenerator(f) || f.Limit.Outside() || f.Done && f.MissedPerDay == 0 {
 			n, bounded = "at least "+n, true
 		}
 		if len(promised) == 0 {
@@ -312,6 +312,8 @@ func headlineOf(r *capacity.Result) (word string, tone string, sentence string) 
 		for _, f := range r.Regimes {
 			if f.PromisePerDay > 0 && byGenerator(f) {
 				fmt.Fprintf(&b, "; %s, the generator was the limit", regimeName(f.Regime))
+			} else if f.PromisePerDay > 0 && f.Limit.Outside() {
+				fmt.Fprintf(&b, "; %s, the host was the limit, which system and generator share", regimeName(f.Regime))
 			}
 		}
 	}
