@@ -425,6 +425,15 @@ func whatIsDown(nodes []string, top topology.Topology) string {
 	if len(nodes) == 0 {
 		return "a node"
 	}
+	if host, whole := strings.CutPrefix(nodes[0], "host:"); whole && len(nodes) == 1 {
+		var there []string
+		for _, n := range top.Nodes {
+			if n.Host == host {
+				there = append(there, n.Name)
+			}
+		}
+		return fmt.Sprintf("the host %s (%s)", host, strings.Join(there, ", "))
+	}
 	hosts := map[string]bool{}
 	var last topology.Node
 	for _, name := range nodes {

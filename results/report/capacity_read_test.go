@@ -194,13 +194,13 @@ func TestAllOfIt(t *testing.T) {
 func TestServersOfAnotherSystem(t *testing.T) {
 	r := searched(t)
 	r.Search.System, r.Topology = "ldap", topology.Servers("ldap", []string{"cyrus1", "cyrus2"})
-	r.Regimes[1].Regime = capacity.ShortOf("ldap1")
+	r.Regimes[0].Regime, r.Regimes[1].Regime = capacity.ShortOf("host:cyrus1"), capacity.ShortOf("ldap1")
 	r.Regimes[2].Done = false
 	var b bytes.Buffer
 	if err := CapacityMarkdown(&b, r, CapacityExtras{Command: "mailbench capacity compare small --out DIR"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"with a server (ldap1) dead", "System: ldap, 2 servers, on 2 hosts.", "a server has no CPU quota", "mailbench capacity compare small --out DIR"} {
+	for _, want := range []string{"with the host cyrus1 (ldap1) dead", "with a server (ldap1) dead", "System: ldap, 2 servers, on 2 hosts.", "a server has no CPU quota", "mailbench capacity compare small --out DIR"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, &b)
 		}
