@@ -47,7 +47,7 @@ func TestComparisonOfEachSystem(t *testing.T) {
 		if got := p.Faults.Steps[0].Names(); got != row.hits {
 			t.Errorf("%s: the fault hits %s, want %s", row.sentence, got, row.hits)
 		}
-		if l := p.Topology.Limits[topology.SQL]; l.MilliCPUs != 1000 || l.MemoryMiB != 1536 {
+		if l := p.Topology.Limits[topology.SQL]; l.MilliCPUs != 350 || l.MemoryMiB != 1536 {
 			t.Errorf("%s: a server may use %+v", row.sentence, l)
 		}
 		if got := p.paths(); !slices.Equal(got, []reference.Path{reference.Routing, reference.Preferences}) {

@@ -77,7 +77,7 @@ func recordRun(t testing.TB, dir, name string, search *Search, regime Regime, ra
 			used += int64(done) * 1800 // µs, of an SQL node that has half a processor
 			r.Counter(results.CounterRow{
 				AtUS: at.Microseconds(), CPUUS: at.Microseconds() / 10,
-				Nodes: map[string]results.NodeUsage{"sql1": {CPUUS: used}, "data1": {CPUUS: at.Microseconds() / 2}, "mgm1": {CPUUS: at.Microseconds() * 2}},
+				Nodes: map[string]results.NodeUsage{"sql1": {CPUUS: used}, "data1": {CPUUS: at.Microseconds() / 2}, "mgm1": {CPUUS: at.Microseconds() / 5}},
 				Fill:  map[string]results.Fill{"data1": {DataMemoryBytes: 50, DataMemoryTotalBytes: 100, RedoBytes: int64(i + 1), RedoTotalBytes: 40}, "data2": {}},
 			})
 		}
