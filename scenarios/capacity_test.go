@@ -361,3 +361,29 @@ func TestWarmUp(t *testing.T) {
 		})
 	}
 }
+
+// TestStepBeginsAsRecorded: what was looked at while a step went on is what its
+// recording is judged by, to the last block.
+func TestStepBeginsAsRecorded(t *testing.T) {
+	p := searchedPlan(t)
+	if err := p.CountArrivals(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const second = int64(time.Second / time.Microsecond)
+	s := &searching{
+		search:   p.Search(capacity.Settings{StartPerDay: 1_000_000, LowestPerDay: 1_000_000, HighestPerDay: 1_000_000, ResolutionPPM: 100_000, SettleUS: 5 * second, MinStepUS: 20 * second, MaxStepUS: 20 * second, LookUS: second}, "", ""),
+		arrivals: p.arrivals, say: t.Logf, stats: func() workload.Stats { return workload.Stats{} },
+		since: func() time.Duration { return 7*time.Second + 999*time.Nanosecond },
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := s.begin(ctx, capacity.Healthy, 1_000_000, p.Trace.Window().From); err != nil {
+		t.Fatal(err)
+	}
+	to := s.planned.Microseconds()
+	if found := s.tally.Look(time.Duration(to)*time.Microsecond, false); strings.Contains(found.Why, "not under way for long enough") {
+		t.Errorf("a step of its whole length, from %d to %d µs: %s", s.step.FromUS, to, found.Why)
+	}
+	cancel()
+	s.watched.Wait()
+}

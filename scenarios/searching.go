@@ -234,7 +234,9 @@ func (s *searching) begin(ctx context.Context, regime capacity.Regime, perDay in
 		to = s.end
 		lasts = time.Duration((s.arrivals.Before(to) - s.arrivals.Before(from)) / float64(perDay) * 24 * float64(time.Hour))
 	}
-	begin := s.since() + lead
+	// As it is recorded: a look that began a moment later would have a block less than
+	// the judge of the recording.
+	begin := (s.since() + lead).Truncate(time.Microsecond)
 	s.step = capacity.Step{
 		Number: len(s.search.Steps) + 1, Regime: regime, Dir: s.member, PerDay: perDay, FromUS: begin.Microseconds(), Stopped: capacity.Length,
 	}
