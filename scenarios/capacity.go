@@ -258,6 +258,7 @@ func (c Conductor) sitting(ctx context.Context, p *Plan, s *searching) error {
 	if err := errors.Join(series.Write(c.Dir), s.save()); err != nil {
 		return err
 	}
+	before := len(s.search.Steps)
 	one := c
 	one.Dir, one.search = filepath.Join(c.Dir, s.member), s
 	_, err := one.Run(ctx, p)
@@ -274,7 +275,7 @@ func (c Conductor) sitting(ctx context.Context, p *Plan, s *searching) error {
 		return errors.Join(err, series.Write(c.Dir))
 	}
 	var renew *renewError
-	if errors.As(err, &renew) && slices.ContainsFunc(s.search.Steps, func(step capacity.Step) bool { return step.Dir == s.member }) {
+	if errors.As(err, &renew) && len(s.search.Steps) > before {
 		return err // another sitting follows
 	}
 	if err != nil && len(s.regimes) > 0 {

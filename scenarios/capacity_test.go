@@ -387,3 +387,41 @@ func TestStepBeginsAsRecorded(t *testing.T) {
 	cancel()
 	s.watched.Wait()
 }
+
+// paired is a system of a primary and a replica.
+type paired struct {
+	system
+	primary topology.ID
+}
+
+func (p *paired) Primary() topology.ID { return p.primary }
+
+// TestSearchWantsNewServersOnceRolesHaveMoved: what follows would be searched with
+// another primary than the regimes before.
+func TestSearchWantsNewServersOnceRolesHaveMoved(t *testing.T) {
+	p := searchedPlan(t)
+	over := []capacity.Tried{{PerDay: 1_000_000, Outcome: capacity.Met}}
+	for _, row := range []struct {
+		sentence string
+		primary  topology.ID
+		regimes  []capacity.Regime
+		renews   bool
+	}{
+		{"the replica has taken the primary's place, and a regime is left", 2, []capacity.Regime{"short:sql1", "short:sql2"}, true},
+		{"nobody has", 1, []capacity.Regime{"short:sql2", "short:sql1"}, false},
+		{"no regime is left", 2, []capacity.Regime{"short:sql1"}, false},
+	} {
+		left := 0
+		s := &searching{
+			search:  p.Search(capacity.Settings{StartPerDay: 1_000_000, LowestPerDay: 1_000_000, HighestPerDay: 1_000_000, ResolutionPPM: 100_000, MaxSteps: 1}, "", ""),
+			tried:   map[capacity.Regime][]capacity.Tried{"short:sql1": over, "short:sql2": over},
+			regimes: row.regimes, target: &paired{primary: row.primary}, began: 1, say: t.Logf,
+			leaving: func(context.Context) error { left++; return nil },
+		}
+		_, err := s.turn(t.Context(), 0, 0)
+		var renew *renewError
+		if errors.As(err, &renew) != row.renews || err == nil || left != 1 {
+			t.Errorf("%s: %v, and the regime was left %d times; want another sitting: %v", row.sentence, err, left, row.renews)
+		}
+	}
+}

@@ -109,16 +109,11 @@ func (c Conductor) Searches(ctx context.Context, all []Searched) error {
 // run to its end once: what a death does in the moment is no matter of rates, and no
 // search shows it.
 func (c Conductor) die(ctx context.Context, p *Plan) error {
-	beside := c.Dir
-	for n := 1; ; n++ {
-		c.Dir = filepath.Join(beside, fmt.Sprintf("%s%d", capacity.DeathDir, n))
-		if _, err := os.Lstat(c.Dir); err != nil {
-			break
-		}
-		if report.Completed(c.Dir) {
-			return nil
-		}
+	name, ended := report.DeathRun(c.Dir)
+	if ended {
+		return nil
 	}
+	c.Dir = filepath.Join(c.Dir, name)
 	c.say("%s: with its faults", p.Scenario.Name)
 	_, err := c.Run(ctx, p)
 	return err

@@ -218,7 +218,7 @@ with --resume DIR, which also adds the regimes that --regime names.`,
 				return errors.Join(err, writeErr)
 			}
 			result = judged.Results[0]
-			if showErr := report.CapacityText(c.OutOrStdout(), result, terminalWidth, judged.Command); showErr != nil {
+			if showErr := report.CapacityText(c.OutOrStdout(), result, terminalWidth, judged.CapacityExtras); showErr != nil {
 				return errors.Join(err, showErr)
 			}
 			fmt.Fprintf(c.ErrOrStderr(), "capacity: written to %s\n", dir)

@@ -76,14 +76,8 @@ or damaged, what is left is judged: it is inconclusive, and never passes.`,
 
 // reportSearch judges a search for a capacity anew and shows what it says.
 func reportSearch(w io.Writer, dir, format string) error {
-	show, ok := map[string]func(*report.CapacityFound) error{
-		"text": func(f *report.CapacityFound) error {
-			return report.CapacityText(w, f.Results[0], terminalWidth, f.Command)
-		},
-		"markdown": func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, report.CapacityMarkdownFile)) },
-		"json":     func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, capacity.CapacityFile)) },
-		"html":     func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, report.CapacityHTMLFile)) },
-		"csv":      func(*report.CapacityFound) error { return copyFile(w, filepath.Join(dir, report.CapacityCSVFile)) },
+	file, ok := map[string]string{ // "": it is drawn for a terminal
+		"text": "", "markdown": report.CapacityMarkdownFile, "json": capacity.CapacityFile, "html": report.CapacityHTMLFile, "csv": report.CapacityCSVFile,
 	}[format]
 	if !ok {
 		return usageError{fmt.Errorf("--format is %s, of a search for a capacity it must be text, markdown, html, csv or json", format)}
@@ -92,7 +86,12 @@ func reportSearch(w io.Writer, dir, format string) error {
 	if err != nil {
 		return err
 	}
-	if err := show(found); err != nil {
+	if file == "" {
+		err = report.CapacityText(w, found.Results[0], terminalWidth, found.CapacityExtras)
+	} else {
+		err = copyFile(w, filepath.Join(dir, file))
+	}
+	if err != nil {
 		return err
 	}
 	return verdictOf(searchesVerdict(found))

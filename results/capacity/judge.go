@@ -271,7 +271,7 @@ func (j *runJudge) finish(judged []Judged, short bool) {
 			r.InFlightMilli = s.service.Microseconds() * 1000 / length.Microseconds()
 		}
 		for name, use := range s.cpu {
-			if quota := j.quota(name); quota > 0 && use.toUS > use.fromUS {
+			if quota := quotaOf(name, j.manifest.Topology, j.processors); quota > 0 && use.toUS > use.fromUS {
 				r.CPUPPM[name] = (use.last - use.first) * 1000 / (use.toUS - use.fromUS) * million / quota
 			}
 		}
@@ -292,14 +292,15 @@ func (j *runJudge) finish(judged []Judged, short bool) {
 	}
 }
 
-// quota is how much of a processor a node may use, in thousandths; 0 if that is not known.
-func (j *runJudge) quota(name string) int64 {
-	if n, err := j.manifest.Topology.Node(name); err == nil {
-		if quota := j.manifest.Topology.Limits[n.Role].MilliCPUs; quota > 0 {
+// quotaOf is what a node may use, in thousandths of a processor: what a machine with so
+// many has where it has no quota, as the generator; 0 if nobody knows.
+func quotaOf(name string, top topology.Topology, processors int) int64 {
+	if n, err := top.Node(name); err == nil {
+		if quota := top.Limits[n.Role].MilliCPUs; quota > 0 {
 			return int64(quota)
 		}
 	}
-	return int64(j.processors) * 1000
+	return int64(processors) * 1000
 }
 
 // History is what Next and Bracket go by: the steps of a regime. Those that a user or a
@@ -461,13 +462,9 @@ func (r *Result) hostUse(step *Judged) int64 {
 	if whole == 0 {
 		return 0
 	}
-	used := step.CPUPPM[generatorName] // shares of the machine
-	for _, n := range r.Topology.Nodes {
-		share := step.CPUPPM[n.Name]
-		if quota := int64(r.Topology.Limits[n.Role].MilliCPUs); quota > 0 {
-			share = ratio(share, quota, whole)
-		}
-		used += share
+	used := int64(0)
+	for name, share := range step.CPUPPM {
+		used += ratio(share, quotaOf(name, r.Topology, r.Host.Processors), whole)
 	}
 	return used
 }

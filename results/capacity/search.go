@@ -182,9 +182,6 @@ func (s *Search) Write(dir string) error {
 	return write(filepath.Join(dir, SearchFile), s)
 }
 
-// Write puts capacity.json into dir: the same bytes for the same result.
-func (r *Result) Write(dir string) error { return write(filepath.Join(dir, CapacityFile), r) }
-
 func write(path string, v any) error {
 	return results.ReplaceFile(path, func(w io.Writer) error {
 		e := json.NewEncoder(w)

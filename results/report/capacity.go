@@ -122,11 +122,11 @@ func WriteCapacity(dir string, r *capacity.Result, x CapacityExtras) error {
 }
 
 // CapacityText draws a search for a terminal of so many columns, at least 80. Only
-// what has no space to break at may be wider. command goes on with it, "" for that of a
-// search.
-func CapacityText(w io.Writer, r *capacity.Result, width int, command string) error {
+// what has no space to break at may be wider. Of what else there is it draws the command
+// that goes on with it.
+func CapacityText(w io.Writer, r *capacity.Result, width int, x CapacityExtras) error {
 	r = promising(r)
-	all := slices.Concat(foundSections(r), stepSections(r), []section{{title: "Assumptions", notes: assumptions(r)}, repeat(r, CapacityExtras{Command: command})})
+	all := slices.Concat(foundSections(r), stepSections(r), []section{{title: "Assumptions", notes: assumptions(r)}, repeat(r, x)})
 	return writeText(w, CapacityHeadline(r), all, max(width, 80))
 }
 

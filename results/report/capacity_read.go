@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/results/memory"
 	"github.com/mailbench/mailbench/results/usl"
@@ -30,8 +31,7 @@ func IsSearch(dir string) bool {
 // CapacityFound is what a directory of searches holds.
 type CapacityFound struct {
 	Results []*capacity.Result // what stands for the directory, and then the others
-	Deaths  []CapacityDeath
-	Command string // that goes on with all of it; "" for that of a search
+	CapacityExtras
 }
 
 // Capacity judges the search in dir anew, with the searches of variants that are below
@@ -57,20 +57,19 @@ func Capacity(dir string) (*CapacityFound, error) {
 			found.Results = append(found.Results, v.Result)
 		}
 	}
-	x := extrasOf(r, variants)
+	found.CapacityExtras = extrasOf(r, variants)
+	x := &found.CapacityExtras
 	x.Deaths = deathsOf(dir, variants)
-	found.Deaths = x.Deaths
 	if x.Dir = standing; standing != "" { // the last has the command that knows of all
 		x.Command = variants[len(variants)-1].Result.Search.Command + " --out DIR"
 	}
-	found.Command = x.Command
 	switch forecast, err := memory.Read(dir); {
 	case err != nil: // what was searched is told all the same
 		x.Memory = &CapacityPart{Words: []string{sentence("the forecast of memory beside it cannot be read: " + strings.TrimSuffix(err.Error(), "."))}}
 	case forecast != nil:
 		x.Memory, x.forecast = memoryPart(forecast), forecast
 	}
-	return found, WriteCapacity(dir, r, x)
+	return found, WriteCapacity(dir, r, *x)
 }
 
 // memoryPart draws a forecast of memory.
@@ -194,25 +193,45 @@ func deathsOf(dir string, variants []capacity.Varied) (all []CapacityDeath) {
 		if v.Kind != capacity.SystemDir {
 			continue
 		}
-		for n := 1; ; n++ {
-			name := filepath.Join(v.Dir(), fmt.Sprintf("%s%d", capacity.DeathDir, n))
-			path := filepath.Join(dir, name)
-			if _, err := os.Lstat(path); err != nil {
-				break
-			}
-			if !Completed(path) {
-				continue
-			}
-			run, err := Write(path)
-			if err != nil { // what else was found is told all the same
-				all = append(all, CapacityDeath{Title: v.Name, Dir: name, Why: err.Error()})
-			} else {
-				all = append(all, CapacityDeath{Title: v.Name, Dir: name, Run: run})
-			}
-			break
+		death, ended := DeathRun(filepath.Join(dir, v.Dir()))
+		if !ended {
+			continue
 		}
+		d := CapacityDeath{Title: v.Name, Dir: filepath.Join(v.Dir(), death)}
+		var err error
+		if d.Run, err = Write(filepath.Join(dir, d.Dir)); err != nil { // what else was found is told all the same
+			d.Run, d.Why = nil, err.Error()
+		}
+		all = append(all, d)
 	}
 	return all
+}
+
+// DeathRun is the directory, below that of a system's search, of its first run with
+// faults that came to its end; ended is false where there is none, and the directory
+// that of the next.
+func DeathRun(dir string) (name string, ended bool) {
+	for n := 1; ; n++ {
+		name = fmt.Sprintf("%s%d", capacity.DeathDir, n)
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err != nil {
+			return name, false
+		}
+		if completed(path) {
+			return name, true
+		}
+	}
+}
+
+// completed says whether the run that a directory holds came to its end by itself.
+func completed(dir string) bool {
+	file, err := os.Open(filepath.Join(dir, RunFile))
+	if err != nil {
+		return false
+	}
+	defer file.Close() // only read
+	run, err := results.ReadRun(file)
+	return err == nil && run.End != nil && run.End.Reason == results.Completed
 }
 
 // nodeCurves are what was met, and how long ops took at that, against the number of
@@ -244,9 +263,10 @@ func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 			continue
 		}
 		met = append(met, usl.Point{N: nodesOf(v), X: float64(healthy.MetPerDay)})
-		for i := range healthy.Steps { // the last of that rate
+		for i := range slices.Backward(healthy.Steps) { // the last of that rate
 			if step := &healthy.Steps[i]; step.PerDay == healthy.MetPerDay && step.Outcome == capacity.Met {
-				p99 = append(slices.DeleteFunc(p99, func(p CapacityPoint) bool { return p.N == nodesOf(v) }), CapacityPoint{nodesOf(v), float64(step.P99US) / 1000})
+				p99 = append(p99, CapacityPoint{nodesOf(v), float64(step.P99US) / 1000})
+				break
 			}
 		}
 	}

@@ -208,7 +208,7 @@ func TestCapacityGolden(t *testing.T) {
 		{"capacity", searched(t), capacityExtras(t)}, {"capacity-unfinished", unfinished(t), CapacityExtras{}},
 	} {
 		for name, draw := range map[string]func(io.Writer) error{
-			"txt": func(w io.Writer) error { return CapacityText(w, row.result, 80, "") },
+			"txt": func(w io.Writer) error { return CapacityText(w, row.result, 80, CapacityExtras{}) },
 			"md":  func(w io.Writer) error { return CapacityMarkdown(w, row.result, row.extras) },
 			"csv": func(w io.Writer) error { return CapacityCSV(w, row.result, CapacityExtras{}) },
 		} {
@@ -362,7 +362,7 @@ func TestCapacityPromisesNothingOnceWritesWereLost(t *testing.T) {
 	r.Verdict, x.Comparison[0].Result.Verdict = string(results.DataLoss), string(results.DataLoss)
 	var all bytes.Buffer
 	for _, draw := range []func() error{
-		func() error { return CapacityText(&all, r, 80, "") }, func() error { return CapacityMarkdown(&all, r, x) }, func() error { return CapacityHTML(&all, r, x) },
+		func() error { return CapacityText(&all, r, 80, CapacityExtras{}) }, func() error { return CapacityMarkdown(&all, r, x) }, func() error { return CapacityHTML(&all, r, x) },
 	} {
 		if err := draw(); err != nil {
 			t.Fatal(err)

@@ -66,17 +66,6 @@ func Write(dir string) (*results.Run, error) {
 	return run, err
 }
 
-// Completed says whether the run that a directory holds came to its end by itself.
-func Completed(dir string) bool {
-	file, err := os.Open(filepath.Join(dir, RunFile))
-	if err != nil {
-		return false
-	}
-	defer file.Close() // only read
-	run, err := results.ReadRun(file)
-	return err == nil && run.End != nil && run.End.Reason == results.Completed
-}
-
 // write gives the samples to others, too: see results.JudgeAll.
 func write(dir string, others ...func(*workload.Sample)) (m results.Manifest, run *results.Run, err error) {
 	r, err := results.Salvage(dir)
