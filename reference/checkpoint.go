@@ -19,19 +19,36 @@ func StartLocalCheckpoint(ctx context.Context, o Observer) error {
 	return o.Dump(ctx, master, startCheckpoint)
 }
 
+// askAgain is after how long a local checkpoint is asked for again: what the cluster told while
+// its events were not listened to yet was not heard.
+const askAgain = 20 * time.Second
+
 // CompleteLocalCheckpoint has the data nodes write what they hold to disk: it asks for
-// a local checkpoint and returns when one has been completed that began since then.
+// a local checkpoint, every 20 s anew until one begins, and returns when one has been
+// completed that began since then.
 func CompleteLocalCheckpoint(ctx context.Context, o Observer) error {
 	asked := time.Now()
-	if err := StartLocalCheckpoint(ctx, o); err != nil {
-		return fmt.Errorf("ask for a local checkpoint: %w", err)
-	}
-	for _, name := range []string{"LocalCheckpointStarted", "LocalCheckpointCompleted"} {
-		told, err := o.AwaitEvent(ctx, asked, func(e ClusterEvent) bool { return e.Name == name })
+	await := func(ctx context.Context, since time.Time, name string) (time.Time, error) {
+		told, err := o.AwaitEvent(ctx, since, func(e ClusterEvent) bool { return e.Name == name })
 		if err != nil {
-			return fmt.Errorf("await %s: %w", name, err)
+			return time.Time{}, fmt.Errorf("await %s: %w", name, err)
 		}
-		asked = told.At
+		return told.At, nil
 	}
-	return nil
+	for {
+		if err := StartLocalCheckpoint(ctx, o); err != nil {
+			return fmt.Errorf("ask for a local checkpoint: %w", err)
+		}
+		attempt, cancel := context.WithTimeout(ctx, askAgain)
+		started, err := await(attempt, asked, "LocalCheckpointStarted")
+		again := attempt.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil:
+			_, err := await(ctx, started, "LocalCheckpointCompleted")
+			return err
+		case !again:
+			return err
+		}
+	}
 }
