@@ -270,6 +270,9 @@ func (r *Replay) ahead(ctx context.Context) <-chan Item {
 	go func() {
 		defer close(items)
 		for item := range r.Trace.All() {
+			if ctx.Err() != nil { // select picks any of those that are ready
+				return
+			}
 			select {
 			case items <- item:
 			case <-ctx.Done():

@@ -368,6 +368,21 @@ func (s slowTrace) All() iter.Seq[Item] {
 	}
 }
 
+// TestNothingIsMadeForAReplayThatEnded: there is room for a thousand items, and making one
+// may take long.
+func TestNothingIsMadeForAReplayThatEnded(t *testing.T) {
+	r := newReplay(t, quietModel(60, 0), Window{0, 3 * time.Minute}, &fakeTarget{}, &samples{}, mta(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	made := 0
+	for range r.ahead(ctx) {
+		made++
+	}
+	if made > 0 {
+		t.Errorf("%d items were made after the end", made)
+	}
+}
+
 func TestAnOverrunOfAStretchEndsTheReplay(t *testing.T) {
 	t.Run("more sessions than may be under way", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
