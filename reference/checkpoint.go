@@ -2,6 +2,7 @@ package reference
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -41,7 +42,7 @@ func CompleteLocalCheckpoint(ctx context.Context, o Observer) error {
 		}
 		attempt, cancel := context.WithTimeout(ctx, askAgain)
 		started, err := await(attempt, asked, "LocalCheckpointStarted")
-		again := attempt.Err() != nil && ctx.Err() == nil
+		again := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 		cancel()
 		switch {
 		case err == nil:
