@@ -21,8 +21,8 @@ type Variant struct {
 	Set  []Override
 }
 
-// SQLNodes is a scenario with n SQL nodes, each on a host of its own, of which each
-// client prefers another as far as there are enough of them.
+// SQLNodes is a scenario with n SQL nodes, each on a host of its own, which clients of
+// each kind prefer in turn.
 func (s *Scenario) SQLNodes(n int) Variant {
 	v := Variant{Name: fmt.Sprintf("%s%d", capacity.SQLNodesDir, n)}
 	hosts := make([]string, n)
@@ -33,11 +33,13 @@ func (s *Scenario) SQLNodes(n int) Variant {
 		v.Set = append(v.Set, Override{Path: path, Value: value, Flag: "--sql-nodes"})
 	}
 	set("topology.sql_hosts", "["+strings.Join(hosts, ", ")+"]")
-	for i := range s.Clients {
+	seen := map[ClientKind]int{}
+	for i, c := range s.Clients {
 		nodes := make([]string, n)
 		for k := range nodes {
-			nodes[k] = fmt.Sprintf("sql%d", (i+k)%n+1)
+			nodes[k] = fmt.Sprintf("sql%d", (seen[c.Kind]+k)%n+1)
 		}
+		seen[c.Kind]++
 		set(fmt.Sprintf("clients[%d].nodes", i), "["+strings.Join(nodes, ", ")+"]")
 	}
 	return v

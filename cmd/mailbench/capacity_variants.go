@@ -124,8 +124,8 @@ it was.`,
 				}
 			}
 			for _, n := range sql {
-				if n < 1 || n > mtas {
-					return usageError{fmt.Errorf("--sql-nodes %d: must be 1 to %d, the number of the scenario's MTAs: each asks the node that it prefers, and a node without one would idle", n, mtas)}
+				if n < 1 || n > mtas || mtas%n != 0 {
+					return usageError{fmt.Errorf("--sql-nodes %d: must be a divisor of %d, the number of the scenario's MTAs: each asks the node that it prefers, and one node would have more to do than another; add clients to the scenario", n, mtas)}
 				}
 				variants = append(variants, s.SQLNodes(n))
 			}
