@@ -180,8 +180,9 @@ type Found struct {
 	// none. The capacity is between them.
 	MetPerDay    int64 `json:"met_per_day"`
 	MissedPerDay int64 `json:"missed_per_day"`
-	// PromisePerDay is MetPerDay over the peak factor: so many messages a day may
-	// come as the scenario has them come. 0 if nothing may be promised.
+	// PromisePerDay is MetPerDay over the peak factor, rounded down to three digits: so
+	// many messages a day may come as the scenario has them come. 0 if nothing may be
+	// promised.
 	PromisePerDay int64    `json:"promise_per_day"`
 	HeadroomPPM   int64    `json:"headroom_ppm"` // PromisePerDay in millionths of TodayPerDay
 	Done          bool     `json:"done"`         // the search of this regime is over

@@ -349,7 +349,7 @@ func (r *Result) find(regime Regime, judged []Judged, lost map[string]bool) Foun
 	if lostIn != "" {
 		add("acknowledged writes were lost in run %s: nothing may be promised", lostIn)
 	} else {
-		f.PromisePerDay = ratio(met, million, r.Search.PeakPPM)
+		f.PromisePerDay = promise(met, r.Search.PeakPPM)
 	}
 	f.HeadroomPPM = ratio(f.PromisePerDay, million, r.Search.TodayPerDay)
 	if reason != "" {
@@ -375,6 +375,16 @@ func (r *Result) find(regime Regime, judged []Judged, lost map[string]bool) Foun
 	f.Why = strings.Join(why, "; ")
 	f.Limit = r.limit(f)
 	return f
+}
+
+// promise is a rate over the peak factor, to three digits, rounded down: rates next to each
+// other differ by a hundredth at least.
+func promise(metPerDay, peakPPM int64) int64 {
+	n, unit := ratio(metPerDay, million, peakPPM), int64(1)
+	for n/unit >= 1000 {
+		unit *= 10
+	}
+	return n / unit * unit
 }
 
 // ratio is a·b/c, rounded down; a is a rate, or a number of bytes.

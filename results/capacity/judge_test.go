@@ -143,7 +143,7 @@ func TestJudge(t *testing.T) {
 	if healthy.MetPerDay != g.at(17) || healthy.MissedPerDay != g.at(18) || !healthy.Done || healthy.Why != "" {
 		t.Errorf("healthy from %d to %d, done %v, %q; want %d to %d", healthy.MetPerDay, healthy.MissedPerDay, healthy.Done, healthy.Why, g.at(17), g.at(18))
 	}
-	if healthy.PromisePerDay != g.at(17)/2 || healthy.HeadroomPPM != g.at(17)/2*million/4_000_000 {
+	if half := g.at(17) / 2; healthy.PromisePerDay != promise(half, million) || healthy.PromisePerDay > half || healthy.PromisePerDay < half*99/100 || healthy.HeadroomPPM != healthy.PromisePerDay*million/4_000_000 {
 		t.Errorf("promised are %d, headroom %d", healthy.PromisePerDay, healthy.HeadroomPPM)
 	}
 	// A full station has 250 ops a second, which take 1.8 ms of half a processor each.
@@ -271,6 +271,20 @@ func TestLimit(t *testing.T) {
 		got := r.limit(Found{MissedPerDay: 7_000_000, Steps: []Judged{row.step}})
 		if got.Resource != row.want.Resource || got.Node != row.want.Node || got.UsePPM != row.want.UsePPM || !strings.Contains(got.Evidence, row.want.Evidence) {
 			t.Errorf("%s: %+v, want %+v", row.sentence, got, row.want)
+		}
+	}
+}
+
+func TestPromise(t *testing.T) {
+	for _, row := range []struct{ met, peakPPM, want int64 }{
+		{0, 2_200_000, 0},
+		{999, million, 999},
+		{1000, million, 1000},
+		{7_794_900, 2_200_000, 3_540_000},
+		{7_799_999, million, 7_790_000}, // never up
+	} {
+		if got := promise(row.met, row.peakPPM); got != row.want {
+			t.Errorf("%d over %d millionths: %d, want %d", row.met, row.peakPPM, got, row.want)
 		}
 	}
 }

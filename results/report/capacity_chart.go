@@ -434,6 +434,9 @@ type CapacityCurve struct {
 type CapacityPoint struct {
 	N float64 `json:"n"`
 	X float64 `json:"x"`
+	// Low and High are between what X is known to be; 0 and 0 for a mean that was measured.
+	Low  float64 `json:"low,omitempty"`
+	High float64 `json:"high,omitempty"`
 }
 
 // CapacityLine is what was fitted, with its interval; 0 and 0 for none.
@@ -465,7 +468,7 @@ func (c *CapacityCurve) check() error {
 		return nil
 	}
 	for i, p := range c.Points {
-		if err := value("point", i, p.N, p.X); err != nil {
+		if err := value("point", i, p.N, p.X, p.Low, p.High); err != nil {
 			return err
 		}
 	}
@@ -522,9 +525,24 @@ func (c *CapacityCurve) notes() []string {
 
 func (c *CapacityCurve) lineIs() string { return cmp.Or(c.LineIs, "fitted") }
 
-// section is the curve in figures.
+// mostLines are the points of a line that are told in figures without a drawing.
+const mostLines = 16
+
+// section is the curve in figures: all that was measured, and so much of the line that it
+// can be read.
 func (c *CapacityCurve) section() section {
-	return section{title: c.Title, table: c.table(nil), notes: c.notes()}
+	read, notes := *c, c.notes()
+	if last := len(c.Line) - 1; last >= mostLines {
+		read.Line = nil
+		every := (last + mostLines - 2) / (mostLines - 1)
+		for i, l := range c.Line {
+			if i%every == 0 || i == last {
+				read.Line = append(read.Line, l)
+			}
+		}
+		notes = append(notes, fmt.Sprintf("Of the line's %d points %d are told; capacity.json has all.", len(c.Line), len(read.Line)))
+	}
+	return section{title: c.Title, table: read.table(nil), notes: notes}
 }
 
 // table lists measured and fitted values by N; place says where on the drawing.
@@ -535,18 +553,22 @@ func (c *CapacityCurve) table(place func(n float64) int64) *table {
 		cells []string
 	}
 	var rows []row
+	add := func(n float64, is string, x, low, high float64) {
+		interval := none
+		if low != 0 || high != 0 {
+			interval = figure(low) + "–" + figure(high)
+		}
+		rows = append(rows, row{n, []string{figure(n), is, figure(x), interval}})
+	}
 	for _, p := range c.Points {
-		rows = append(rows, row{p.N, []string{figure(p.N), "measured", figure(p.X), none}})
+		add(p.N, "measured", p.X, p.Low, p.High)
 	}
 	for _, l := range c.Line {
-		is, interval := c.lineIs(), none
+		is := c.lineIs()
 		if l.Extrapolated {
 			is = "extrapolated"
 		}
-		if l.Low != 0 || l.High != 0 {
-			interval = figure(l.Low) + "–" + figure(l.High)
-		}
-		rows = append(rows, row{l.N, []string{figure(l.N), is, figure(l.X), interval}})
+		add(l.N, is, l.X, l.Low, l.High)
 	}
 	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.n, b.n) })
 	for _, r := range rows {
@@ -569,7 +591,7 @@ func (c *CapacityCurve) draw(class string, width px, marks int64) (template.HTML
 	bottom := plot + 210*unit
 	var furthest, most, band float64
 	for _, p := range c.Points {
-		furthest, most = max(furthest, p.N), max(most, p.X)
+		furthest, most = max(furthest, p.N), max(most, p.X, p.High)
 	}
 	for _, l := range c.Line {
 		furthest, most, band = max(furthest, l.N), max(most, l.X), max(band, l.High)
@@ -625,6 +647,9 @@ func (c *CapacityCurve) draw(class string, width px, marks int64) (template.HTML
 		d.path(class, b.String())
 	}
 	for _, p := range c.Points {
+		if p.High > 0 {
+			d.path("between", fmt.Sprintf("M%v %vV%v", x(p.N), y(p.Low), y(p.High)))
+		}
 		fmt.Fprintf(d, `<circle class="measured" cx="%v" cy="%v" r="4"/>`, x(p.N), y(p.X))
 	}
 	d.height = bottom + 34*unit

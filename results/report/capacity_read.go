@@ -3,6 +3,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -234,12 +235,13 @@ func completed(dir string) bool {
 	return err == nil && run.End != nil && run.End.Reason == results.Completed
 }
 
-// nodeCurves are what was met, and how long ops took at that, against the number of
-// nodes of a kind: none where no variant says so.
+// nodeCurves are the capacity, in the middle of what was met and what was missed, and how
+// long ops took at what was met, against the number of nodes of a kind: none where no
+// variant says so.
 func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 	var (
 		first       *capacity.Result
-		met         []usl.Point
+		points      []CapacityPoint
 		p99         []CapacityPoint
 		left, words []string
 	)
@@ -262,22 +264,23 @@ func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 			words = append(words, fmt.Sprintf("Left out, as it was searched with another %s than the first: %s %s.", list(differ), v.Name, n))
 			continue
 		}
-		met = append(met, usl.Point{N: nodesOf(v), X: float64(healthy.MetPerDay)})
+		low, high := float64(healthy.MetPerDay), float64(healthy.MissedPerDay)
+		points = append(points, CapacityPoint{N: nodesOf(v), X: math.Round(math.Sqrt(low * high)), Low: low, High: high})
 		for i := range slices.Backward(healthy.Steps) { // the last of that rate
 			if step := &healthy.Steps[i]; step.PerDay == healthy.MetPerDay && step.Outcome == capacity.Met {
-				p99 = append(p99, CapacityPoint{nodesOf(v), float64(step.P99US) / 1000})
+				p99 = append(p99, CapacityPoint{N: nodesOf(v), X: float64(step.P99US) / 1000})
 				break
 			}
 		}
 	}
-	if len(met) == 0 {
+	if len(points) == 0 {
 		return nil
 	}
 	if len(left) > 0 {
 		words = append(words, fmt.Sprintf("Left out, as what was met there is less than the capacity: %s %s.", strings.Join(left, ", "), n))
 	}
-	rate := scaleCurve("Against the number of "+n, n, "met, messages a day at a constant rate", met, first.Search.Seed)
-	rate.Words = append(rate.Words, words...)
+	rate := scaleCurve("Against the number of "+n, n, "messages a day at a constant rate", points, first.Search.Seed)
+	rate.Words = append(append(rate.Words, "Measured is an interval, from what was met to what was missed; a point is its middle, in ratios."), words...)
 	curves := []CapacityCurve{rate}
 	if len(p99) > 0 {
 		curves = append(curves, CapacityCurve{Title: "Latency at the highest rate that was met, against the number of " + n, N: n, X: "p99, ms", Points: p99})
@@ -288,14 +291,14 @@ func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 // loadCurve is throughput against concurrency in the steps that were met: past the
 // capacity an open loop's queue grows, and its length says nothing of the system.
 func loadCurve(r *capacity.Result, f *capacity.Found) (CapacityCurve, bool) {
-	var points []usl.Point
+	var points []CapacityPoint
 	for i := range f.Steps {
 		step := &f.Steps[i]
 		us := lengthUS(r, step)
 		if step.Outcome != capacity.Met || step.InFlightMilli == 0 || us <= 0 {
 			continue
 		}
-		points = append(points, usl.Point{N: float64(step.InFlightMilli) / 1000, X: float64(step.Ops) * 1e6 / float64(us)})
+		points = append(points, CapacityPoint{N: float64(step.InFlightMilli) / 1000, X: float64(step.Ops) * 1e6 / float64(us)})
 	}
 	if len(points) == 0 {
 		return CapacityCurve{}, false
@@ -303,14 +306,31 @@ func loadCurve(r *capacity.Result, f *capacity.Found) (CapacityCurve, bool) {
 	return scaleCurve("Throughput against concurrency, healthy", "ops under way", "ops/s", points, r.Search.Seed), true
 }
 
+// mostResidual is from how wide an interval on a point tells nothing of a law: it would hold
+// for a third more, or less.
+const mostResidual = 1.0 / 3
+
 // scaleCurve draws points with the Universal Scalability Law fitted to them, or says why
-// it is not.
-func scaleCurve(title, n, x string, points []usl.Point, seed uint64) CapacityCurve {
-	c := CapacityCurve{Title: title, N: n, X: x}
-	for _, p := range points {
-		c.Points = append(c.Points, CapacityPoint{N: p.N, X: p.X})
+// it is not. The law need not be nearer to a point than that is known.
+func scaleCurve(title, n, x string, points []CapacityPoint, seed uint64) CapacityCurve {
+	c := CapacityCurve{Title: title, N: n, X: x, Points: points}
+	fitted, o := make([]usl.Point, len(points)), usl.DefaultOptions(seed)
+	least := o.MaxResidual
+	within := func(p CapacityPoint) float64 { return min(max(least, p.High/p.X-1), mostResidual) }
+	for i, p := range points {
+		fitted[i] = usl.Point{N: p.N, X: p.X}
+		o.MaxResidual = max(o.MaxResidual, within(p))
 	}
-	model, err := usl.Fit(points, usl.DefaultOptions(seed))
+	model, err := usl.Fit(fitted, o)
+	for _, p := range points {
+		if err != nil {
+			break
+		}
+		var law usl.Prediction
+		if law, err = model.Predict(p.N); err == nil && math.Abs(p.X/law.X-1) > within(p) {
+			err = fmt.Errorf("the law does not hold: the point at N = %s is known to %.0f %% and lies %.0f %% from it", figure(p.N), 100*within(p), 100*math.Abs(p.X/law.X-1))
+		}
+	}
 	if err != nil {
 		c.Words = append(c.Words, "The Universal Scalability Law is not fitted: "+err.Error()+".")
 		return c

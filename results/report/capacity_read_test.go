@@ -20,7 +20,7 @@ import (
 // scaled is a search of a variant, which met so much.
 func scaled(t *testing.T, kind, name string, met int64) capacity.Varied {
 	r := searched(t)
-	r.Regimes[0].MetPerDay, r.Regimes[0].MissedPerDay = met, met+1_000_000
+	r.Regimes[0].MetPerDay, r.Regimes[0].MissedPerDay = met, met*121/100
 	return capacity.Varied{Kind: kind, Name: name, Result: r}
 }
 
@@ -39,7 +39,7 @@ func TestCurvesOfVariants(t *testing.T) {
 		t.Fatalf("%d curves, want one of the load, two of SQL nodes, one of data nodes", len(x.Curves))
 	}
 	load, sql, latency, data := x.Curves[0], x.Curves[1], x.Curves[2], x.Curves[3]
-	if len(latency.Points) != 1 || latency.Points[0] != (CapacityPoint{1, 12.5}) {
+	if len(latency.Points) != 1 || latency.Points[0] != (CapacityPoint{N: 1, X: 12.5}) {
 		t.Errorf("latencies at what was met: %v, want 12.5 ms with 1 node, as no other step is of that rate", latency.Points)
 	}
 	// Of the healthy steps three were met, one was open, three missed.
@@ -47,7 +47,7 @@ func TestCurvesOfVariants(t *testing.T) {
 		t.Errorf("the load has points %v", load.Points)
 	}
 	words := strings.Join(sql.Words, " ")
-	if len(sql.Points) != 4 || sql.Points[3] != (CapacityPoint{4, 18_600_000}) || len(sql.Line) < 30 || !strings.Contains(words, "Left out") || !strings.Contains(words, ": 8 SQL nodes.") {
+	if len(sql.Points) != 4 || sql.Points[3] != (CapacityPoint{N: 4, X: 20_460_000, Low: 18_600_000, High: 22_506_000}) || len(sql.Line) < 30 || !strings.Contains(words, "Left out") || !strings.Contains(words, ": 8 SQL nodes.") {
 		t.Errorf("SQL nodes have points %v, a line of %d, and words %q; want 1 to 4 nodes with a law, and 8 left out", sql.Points, len(sql.Line), words)
 	}
 	if !strings.Contains(words, "searched with another seed than the first: 5 SQL nodes.") {
@@ -58,6 +58,36 @@ func TestCurvesOfVariants(t *testing.T) {
 	}
 	if len(data.Points) != 1 || len(data.Line) != 0 || !strings.Contains(strings.Join(data.Words, " "), "not fitted") {
 		t.Errorf("one point of data nodes makes %+v, want no law", data)
+	}
+}
+
+// TestLawNeedNotBeNearerThanPointsAreKnown: the third point is a quarter below where the
+// others lead. A law is only fitted if that point, and not another, is known so badly, and
+// one that may be anywhere tells nothing of a law.
+func TestLawNeedNotBeNearerThanPointsAreKnown(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		third    float64
+		spread   [4]float64 // how far an interval goes, as a factor; 0 for none
+		fitted   bool
+	}{
+		{"points without intervals", 225, [4]float64{}, false},
+		{"the third is known to a quarter", 225, [4]float64{2: 1.25}, true},
+		{"all are", 225, [4]float64{1.25, 1.25, 1.25, 1.25}, true},
+		{"only another one is", 225, [4]float64{0: 1.25}, false},
+		{"the third may be anywhere, and is far away", 120, [4]float64{2: 1.9}, false},
+	} {
+		var points []CapacityPoint
+		for i, x := range []float64{100, 200, row.third, 400} {
+			p := CapacityPoint{N: float64(i + 1), X: x}
+			if by := row.spread[i]; by > 0 {
+				p.Low, p.High = x/by, x*by
+			}
+			points = append(points, p)
+		}
+		if c := scaleCurve("", "n", "x", points, 1); (len(c.Line) > 0) != row.fitted {
+			t.Errorf("%s: a line of %d and words %q, want a law fitted: %v", row.sentence, len(c.Line), c.Words, row.fitted)
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func capacityExtras(t testing.TB) CapacityExtras {
 	}
 	law := func(n float64) float64 { return 5.2e6 * n / (1 + 0.042*(n-1)) }
 	for i, n := range []float64{1, 2, 3, 4, 6} {
-		curve.Points = append(curve.Points, CapacityPoint{n, law(n) * []float64{1.004, 0.991, 1.006, 0.997, 1.001}[i]})
+		curve.Points = append(curve.Points, CapacityPoint{N: n, X: law(n) * []float64{1.004, 0.991, 1.006, 0.997, 1.001}[i]})
 	}
 	for n := 1.0; n <= 12; n += 0.5 {
 		beyond := max(0, n-6)
