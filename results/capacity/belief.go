@@ -13,8 +13,9 @@ const (
 )
 
 // noises are the standard deviations between steps that are weighed: what a system can do
-// is not the same in two of them. A share of it.
-var noises = [...]float64{0.005, 0.02, 0.035, 0.05, 0.065}
+// is not the same in two of them. A share of it; on shared virtual machines a tenth was seen
+// (docs/decisions/0012-rates-on-one-warm-cluster.md).
+var noises = [...]float64{0.005, 0.02, 0.05, 0.08, 0.12}
 
 // outside returns how likely it is that the capacity is below one rate, or above another,
 // given all steps that came to a result. It is Bayes' rule over capacities and noises

@@ -12,10 +12,11 @@ const (
 	// proofs are the steps, more than speak against it, that an edge needs.
 	proofs = 2
 	// mostTries bounds the steps at one rate that do not agree.
-	mostTries = 4
+	mostTries = 3
 	// mostAtEdge bounds the steps at an edge that remains in doubt: then the next rate
-	// outwards is to be one.
-	mostAtEdge = 5
+	// outwards is to be one. Where steps contradict each other it is sooner: the noise is
+	// large, and more steps at the same rate would tell little.
+	mostAtEdge, mostAtNoisyEdge = 5, 3
 	// mostVoids is how many steps in a row may come to nothing before a search gives up.
 	mostVoids = 3
 	// mostLate is how many steps in a row end a search for which the generator was late:
@@ -315,6 +316,19 @@ func (h *history) next() (k int, more bool) {
 	return k, more
 }
 
+// contradicts says whether steps say of one rate that it was met and missed, or of one that
+// it was met and of a lower one that it was missed.
+func (h *history) contradicts() bool {
+	missed := false
+	for _, v := range h.tried {
+		missed = missed || v.missed > 0
+		if missed && v.met > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // settle finds the closest edges between which the capacity is without much doubt
 // (outside), and the rate to try if there are none yet; nil for an edge that there
 // is not. Edges that have been tried often enough give way to the next ones outwards.
@@ -329,7 +343,11 @@ func (h *history) settle() (lower, upper *votes, k int, more bool) {
 		if above > below {
 			edge, out = &upper, 1
 		}
-		if (*edge).steps < mostAtEdge {
+		most := mostAtEdge
+		if h.contradicts() {
+			most = mostAtNoisyEdge
+		}
+		if (*edge).steps < most {
 			return lower, upper, (*edge).k, true
 		}
 		next := (*edge).k + out

@@ -160,18 +160,24 @@ func TestNextSimulated(t *testing.T) {
 	for _, row := range []struct {
 		sentence  string
 		noise     func(*rand.Rand) float64
-		holds     int // of the searches, at least
+		ppm       int64 // resolution
+		holds     int   // of the searches, at least
 		meanSteps float64
 	}{
-		{"without noise", func(*rand.Rand) float64 { return 0 }, searches, 14},
-		{"2 % of noise", func(*rand.Rand) float64 { return 0.02 }, searches * 95 / 100, 16},
-		{"0 to 5 % of noise", func(rnd *rand.Rand) float64 { return 0.05 * rnd.Float64() }, searches * 95 / 100, 16},
+		{"without noise", func(*rand.Rand) float64 { return 0 }, 50_000, searches, 14},
+		{"2 % of noise", func(*rand.Rand) float64 { return 0.02 }, 50_000, searches * 95 / 100, 16},
+		{"0 to 5 % of noise", func(rnd *rand.Rand) float64 { return 0.05 * rnd.Float64() }, 50_000, searches * 95 / 100, 16},
+		{"5 % of noise", func(*rand.Rand) float64 { return 0.05 }, 50_000, searches * 93 / 100, 18},
+		// The command's own resolution.
+		{"without noise, coarse", func(*rand.Rand) float64 { return 0 }, 100_000, searches, 12},
+		{"5 % of noise, coarse", func(*rand.Rand) float64 { return 0.05 }, 100_000, searches * 93 / 100, 13},
 		// As much as the resolution: the bracket does not get wide enough each time.
-		{"5 % of noise", func(*rand.Rand) float64 { return 0.05 }, searches * 90 / 100, 18},
+		{"8 % of noise, coarse", func(*rand.Rand) float64 { return 0.08 }, 100_000, searches * 89 / 100, 14},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			t.Parallel()
 			s := searchSettings()
+			s.ResolutionPPM = row.ppm
 			holds, meet, all := 0, 0, []int{}
 			width := 0.0
 			for seed := range uint64(searches) {
