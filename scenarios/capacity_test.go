@@ -18,10 +18,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
 	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/cluster/clustertest"
 	"github.com/mailbench/mailbench/reference/topology"
+	"github.com/mailbench/mailbench/results"
 	"github.com/mailbench/mailbench/results/capacity"
 	"github.com/mailbench/mailbench/workload"
 	"github.com/moby/moby/client"
@@ -308,6 +310,40 @@ func (c *checkpointing) AwaitEvent(ctx context.Context, _ time.Time, match func(
 		return reference.Evidence{At: time.Now()}, nil
 	case <-ctx.Done():
 		return reference.Evidence{}, ctx.Err()
+	}
+}
+
+func TestFirstRateOfARegime(t *testing.T) {
+	p := searchedPlan(t)
+	healthy := []capacity.Tried{{PerDay: 5_856_400, Outcome: capacity.Met}}
+	begun := capacity.Step{Number: 1, Regime: "short:sql1", PerDay: 1_234_000}
+	for _, row := range []struct {
+		sentence string
+		regime   capacity.Regime
+		tried    []capacity.Tried // healthy
+		steps    []capacity.Step
+		want     int64
+	}{
+		{"healthy: where the search begins", capacity.Healthy, nil, nil, 4_000_000},
+		{"without a data node: what was met", "short:data2", healthy, nil, 5_856_400},
+		{"without one of two SQL nodes: half of it", "short:sql1", healthy, nil, 2_928_200},
+		{"also while it rejoins", "rejoining:sql1", healthy, nil, 2_928_200},
+		{"where nothing was met: half of the beginning", "short:sql1", nil, nil, 2_000_000},
+		{"that of the first step", "short:sql1", healthy, []capacity.Step{begun}, 1_234_000},
+	} {
+		search := p.Search(capacity.Settings{StartPerDay: 4_000_000, LowestPerDay: 100_000, HighestPerDay: 80_000_000, ResolutionPPM: 100_000, MaxSteps: 10}, "", "")
+		search.Steps = row.steps
+		plan, err := p.regimePlan(row.regime, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &searching{
+			search: search, tried: map[capacity.Regime][]capacity.Tried{capacity.Healthy: row.tried},
+			plans: map[capacity.Regime]chaos.Plan{row.regime: plan}, manifest: results.Manifest{Topology: p.Topology},
+		}
+		if got := s.settings(row.regime).StartPerDay; got != row.want {
+			t.Errorf("%s: %d, want %d", row.sentence, got, row.want)
+		}
 	}
 }
 

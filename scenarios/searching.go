@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -198,8 +199,24 @@ func (s *searching) windowUsedUp() error {
 	return &renewError{fmt.Sprintf("the trace's window is used up at %s of the virtual day: it begins again, on a new cluster", virtualClock(s.end))}
 }
 
+// settings are those of a regime's search. Its first rate is what was met healthy, or what
+// NDB's SQL nodes that are left had of that: the others' load is too much for them, and each
+// step that is missed by far takes half a minute. From the first step on its rate counts.
 func (s *searching) settings(regime capacity.Regime) capacity.Settings {
-	return s.search.For(regime, s.tried[capacity.Healthy])
+	set := s.search.For(regime, s.tried[capacity.Healthy])
+	top := s.manifest.Topology
+	all, plan := int64(len(top.ByRole(topology.SQL))), s.plans[regime].Steps
+	if len(plan) == 0 || len(top.ByRole(topology.Data)) == 0 || slices.ContainsFunc(s.search.Steps, func(step capacity.Step) bool { return step.Regime == regime }) {
+		return set
+	}
+	left := all
+	for _, n := range plan[0].Nodes {
+		if n.Role == topology.SQL {
+			left--
+		}
+	}
+	set.StartPerDay = max(set.LowestPerDay, set.StartPerDay/all*left)
+	return set
 }
 
 func (s *searching) tellRegime(regime capacity.Regime) {
