@@ -169,7 +169,7 @@ func TestSearchOnACluster(t *testing.T) {
 	const second = int64(time.Second / time.Microsecond)
 	settings := capacity.Settings{
 		ConfidencePPM: 900_000, ResolutionPPM: 400_000, WarmUpUS: 3 * second, SettleUS: second, MinStepUS: 5 * second, MaxStepUS: 5 * second, LookUS: second,
-		StartPerDay: 2_000_000, HighestPerDay: 2_000_000, LowestPerDay: 1_000_000, MaxSteps: 3,
+		StartPerDay: 2_000_000, HighestPerDay: 2_000_000, LowestPerDay: 1_000_000, MaxSteps: 6,
 	}
 	var progress bytes.Buffer
 	c := Conductor{Dir: filepath.Join(t.TempDir(), "search"), Version: "test", Progress: &progress, Image: os.Getenv("MAILBENCH_IMAGE")}
