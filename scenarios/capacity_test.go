@@ -137,6 +137,21 @@ func TestVariants(t *testing.T) {
 	}
 }
 
+// TestEachKindPrefersInTurn: what clients of one kind are there does not shift those of another.
+func TestEachKindPrefersInTurn(t *testing.T) {
+	v := searchedPlan(t, searchedPlan(t).Scenario.SQLNodes(5).Set...)
+	seen := map[ClientKind]int{}
+	for _, c := range v.Scenario.Clients {
+		if want := fmt.Sprintf("sql%d", seen[c.Kind]%5+1); c.Nodes[0] != want {
+			t.Errorf("%s prefers %s, want %s", c.Name, c.Nodes[0], want)
+		}
+		seen[c.Kind]++
+	}
+	if len(seen) != 2 {
+		t.Errorf("the scenario has kinds %v, want MTAs and webmail servers", seen)
+	}
+}
+
 func TestPlansThatCannotBeSearched(t *testing.T) {
 	for _, row := range []struct {
 		sentence string

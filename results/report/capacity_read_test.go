@@ -91,6 +91,18 @@ func TestLawNeedNotBeNearerThanPointsAreKnown(t *testing.T) {
 	}
 }
 
+// TestPointsThatAreIntervals: they are drawn as bars and told with both ends, means with neither.
+func TestPointsThatAreIntervals(t *testing.T) {
+	c := CapacityCurve{Title: "t", N: "n", X: "x", Points: []CapacityPoint{{N: 1, X: 110, Low: 100, High: 121}, {N: 2, X: 200}}}
+	drawing, told := c.draw("wide", wideWidth, wideMarks)
+	if bars, dots := strings.Count(string(drawing), `class="between"`), strings.Count(string(drawing), `class="measured"`); bars != 1 || dots != 2 {
+		t.Errorf("%d bars and %d points are drawn, want 1 and 2", bars, dots)
+	}
+	if got := []string{told.rows[0][3], told.rows[1][3]}; got[0] != "100–121" || got[1] != none {
+		t.Errorf("told are the intervals %q", got)
+	}
+}
+
 func TestDeathIsToldOnlyIfItWasMeasured(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
