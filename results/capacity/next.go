@@ -333,6 +333,10 @@ func (h *history) contradicts() bool {
 // (outside), and the rate to try if there are none yet; nil for an edge that there
 // is not. Edges that have been tried often enough give way to the next ones outwards.
 func (h *history) settle() (lower, upper *votes, k int, more bool) {
+	most := mostAtEdge
+	if h.contradicts() {
+		most = mostAtNoisyEdge
+	}
 	lower, upper = h.edges(proofs)
 	for lower != nil && upper != nil {
 		below, above := h.outside(lower.k, upper.k)
@@ -342,10 +346,6 @@ func (h *history) settle() (lower, upper *votes, k int, more bool) {
 		edge, out := &lower, -1
 		if above > below {
 			edge, out = &upper, 1
-		}
-		most := mostAtEdge
-		if h.contradicts() {
-			most = mostAtNoisyEdge
 		}
 		if (*edge).steps < most {
 			return lower, upper, (*edge).k, true

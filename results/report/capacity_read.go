@@ -322,14 +322,8 @@ func scaleCurve(title, n, x string, points []CapacityPoint, seed uint64) Capacit
 		o.MaxResidual = max(o.MaxResidual, within(p))
 	}
 	model, err := usl.Fit(fitted, o)
-	for _, p := range points {
-		if err != nil {
-			break
-		}
-		var law usl.Prediction
-		if law, err = model.Predict(p.N); err == nil && math.Abs(p.X/law.X-1) > within(p) {
-			err = fmt.Errorf("the law does not hold: the point at N = %s is known to %.0f %% and lies %.0f %% from it", figure(p.N), 100*within(p), 100*math.Abs(p.X/law.X-1))
-		}
+	if err == nil {
+		err = holds(model, points, within)
 	}
 	if err != nil {
 		c.Words = append(c.Words, "The Universal Scalability Law is not fitted: "+err.Error()+".")
@@ -356,6 +350,20 @@ func scaleCurve(title, n, x string, points []CapacityPoint, seed uint64) Capacit
 		c.Words = append(c.Words, sentence(strings.TrimSuffix(model.NoPeak, ".")))
 	}
 	return c
+}
+
+// holds says which point a law is farther from than it may be; nil for none.
+func holds(law *usl.Model, points []CapacityPoint, within func(CapacityPoint) float64) error {
+	for _, p := range points {
+		at, err := law.Predict(p.N)
+		if err != nil {
+			return err
+		}
+		if far := math.Abs(p.X/at.X - 1); far > within(p) {
+			return fmt.Errorf("the law does not hold: the point at N = %s is known to %.0f %% and lies %.0f %% from it", figure(p.N), 100*within(p), 100*far)
+		}
+	}
+	return nil
 }
 
 // deathWords say what the death of a server costs a system.
