@@ -44,7 +44,7 @@ func Heal(ctx context.Context, docker *client.Client, name string, say func(stri
 			say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
 		case !info.Keep:
 			// First, as the label leads to the journal.
-			if err := healOutside(ctx, info.Journal, func(line string) { say(fmt.Sprintf("run %s: %s", info.RunID, line)) }); err != nil {
+			if err := healOutside(ctx, info.Journal, ofRun(info.RunID, say)); err != nil {
 				failures = append(failures, fmt.Errorf("run %s: %w", info.RunID, err))
 				continue
 			}
@@ -125,7 +125,7 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 	}
 	defer journal.Close()
 	faults := chaos.Builder(c, nil)
-	r := &reviver{target: c, say: func(line string) { say(fmt.Sprintf("run %s: %s", info.RunID, line)) }}
+	r := &reviver{target: c, say: ofRun(info.RunID, say)}
 	healed, err := chaos.Heal(ctx, entries, func(p chaos.Planned) (chaos.Fault, error) {
 		fault, err := faults(p)
 		return revived{fault, r}, err
@@ -142,13 +142,15 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 // reviver starts nodes that died of a fault although no journal tells of them: an
 // outage that nobody expected, which no node of it can end alone.
 type reviver struct {
-	target interface {
-		Topology() topology.Topology
-		reference.Liveness
-		StartNode(ctx context.Context, node topology.ID) error
-	}
+	target  revivable
 	say     func(string)
 	started []topology.ID // once each: what ends again needs somebody who looks why
+}
+
+type revivable interface {
+	Topology() topology.Topology
+	reference.Liveness
+	StartNode(ctx context.Context, node topology.ID) error
 }
 
 const revivePoll = time.Second
@@ -178,6 +180,11 @@ type revived struct {
 
 // AwaitRecovered comes when every fault is undone.
 func (r revived) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
+	return r.while(ctx, r.Fault.AwaitRecovered)
+}
+
+// while starts the nodes that are found dead while a wait lasts.
+func (r *reviver) while(ctx context.Context, wait func(context.Context) (reference.Evidence, error)) (reference.Evidence, error) {
 	looking, stop := context.WithCancel(ctx)
 	var looks sync.WaitGroup
 	looks.Go(func() {
@@ -191,7 +198,7 @@ func (r revived) AwaitRecovered(ctx context.Context) (reference.Evidence, error)
 	})
 	defer looks.Wait()
 	defer stop()
-	return r.Fault.AwaitRecovered(ctx)
+	return wait(ctx)
 }
 
 // lookTime is how long a node that takes part may be in saying so.
@@ -202,17 +209,13 @@ const lookTime = 8 * time.Second
 // counts as failed although it lives ends by itself when it hears from the others
 // again, or takes part again: what shows neither is killed. The look at who has
 // failed comes first, while they are still cut off or frozen.
-func restore(ctx context.Context, c *cluster.Cluster, runID string, say func(string)) error {
+func restore(ctx context.Context, c restorable, runID string, say func(string)) error {
+	say = ofRun(runID, say)
 	states := c.Status(ctx)
 	failed := make([]bool, len(states))
 	var looks sync.WaitGroup
 	for i, s := range states {
-		looks.Go(func() {
-			looking, cancel := context.WithTimeout(ctx, lookTime)
-			defer cancel()
-			_, err := c.AwaitUp(looking, s.Node.ID)
-			failed[i] = err != nil
-		})
+		looks.Go(func() { failed[i] = !takesPart(ctx, c, s.Node.ID) })
 	}
 	looks.Wait()
 	failures := []error{c.Restore(ctx)}
@@ -233,19 +236,48 @@ func restore(ctx context.Context, c *cluster.Cluster, runID string, say func(str
 	starting.Wait()
 	failures = append(failures, starts...)
 	mended := false
+	r := &reviver{target: c, say: say}
 	for i, s := range states {
-		if _, err := c.AwaitUp(ctx, s.Node.ID); err != nil {
+		_, err := r.while(ctx, func(ctx context.Context) (reference.Evidence, error) { return c.AwaitUp(ctx, s.Node.ID) })
+		if err != nil {
 			failures = append(failures, err)
 		} else if failed[i] {
 			mended = true
-			say(fmt.Sprintf("run %s: node %s was %s; it takes part again", runID, s.Node.Name, s.Container))
+			say(fmt.Sprintf("node %s was %s; it takes part again", s.Node.Name, s.Container))
 		}
 	}
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("%w: %w", chaos.ErrUnhealed, err)
 	}
 	if !mended {
-		say(fmt.Sprintf("run %s: kept, and every node runs", runID))
+		say("kept, and every node runs")
 	}
 	return nil
+}
+
+// restorable is a cluster on which any fault may have been left.
+type restorable interface {
+	revivable
+	reference.Nodes
+	Status(ctx context.Context) []cluster.NodeState
+	Restore(ctx context.Context) error
+	Kill(ctx context.Context, node topology.ID) error
+}
+
+// takesPart says whether a node lives and the cluster counts it in. A dead node is
+// still counted in until its connections are found closed, so that the process is
+// looked at last.
+func takesPart(ctx context.Context, c restorable, id topology.ID) bool {
+	looking, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if _, err := c.AwaitUp(looking, id); err != nil {
+		return false
+	}
+	runs, err := c.Runs(ctx, id)
+	return runs || err != nil // one of which nothing is known is awaited below
+}
+
+// ofRun has what is said begin with the run.
+func ofRun(runID string, say func(string)) func(string) {
+	return func(line string) { say(fmt.Sprintf("run %s: %s", runID, line)) }
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mailbench/mailbench/chaos"
 	"github.com/mailbench/mailbench/reference"
+	"github.com/mailbench/mailbench/reference/cluster"
 	"github.com/mailbench/mailbench/reference/topology"
 )
 
@@ -92,4 +93,85 @@ func TestHealStartsWhatDiedBesideTheFault(t *testing.T) {
 			t.Errorf("a wait has an end: %v", err)
 		}
 	})
+}
+
+// counted is a cluster that counts a dead node in for a moment.
+type counted struct {
+	deaths
+	until time.Duration // since it began
+}
+
+func (c *counted) AwaitUp(ctx context.Context, id topology.ID) (reference.Evidence, error) {
+	for {
+		if runs, _ := c.Runs(ctx, id); runs || time.Since(c.began) < c.until {
+			return reference.Evidence{Source: "test"}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return reference.Evidence{}, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (c *counted) AwaitDown(context.Context, topology.ID) (reference.Evidence, error) {
+	return reference.Evidence{}, errors.New("nobody waits for a failure")
+}
+
+func (c *counted) AwaitRedundant(context.Context, topology.ID) (reference.Evidence, error) {
+	return reference.Evidence{}, errors.New("nobody waits for redundancy")
+}
+
+func (c *counted) Status(ctx context.Context) []cluster.NodeState {
+	var states []cluster.NodeState
+	for _, n := range c.layout.Nodes {
+		s := cluster.NodeState{Node: n, Container: "running"}
+		if runs, _ := c.Runs(ctx, n.ID); !runs {
+			s.Container = "exited"
+		}
+		states = append(states, s)
+	}
+	return states
+}
+
+func (c *counted) Restore(context.Context) error { return nil }
+
+func (c *counted) Kill(context.Context, topology.ID) error {
+	return errors.New("nothing lives that has failed")
+}
+
+// TestHealStartsWhatIsCountedInThoughDead: the management server learns of a death
+// a moment later than the engine.
+func TestHealStartsWhatIsCountedInThoughDead(t *testing.T) {
+	layout, err := parse(t, least).Topology()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		sentence string
+		dead     map[string]time.Duration
+		until    time.Duration
+		want     []string
+		said     string
+	}{
+		{"nothing is dead", nil, 0, nil, "run r: kept, and every node runs"},
+		{"a dead node is counted out", map[string]time.Duration{"sql2": 0}, 0, []string{"sql2"}, "run r: node sql2 was exited; it takes part again"},
+		{"or still counted in", map[string]time.Duration{"sql2": 0}, time.Second, []string{"sql2"}, "run r: node sql2 was exited; it takes part again"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &counted{deaths: deaths{layout: layout, began: time.Now(), dead: row.dead}, until: row.until}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var said []string
+			if err := restore(ctx, c, "r", func(line string) { said = append(said, line) }); err != nil {
+				t.Errorf("%s: %v", row.sentence, err)
+			}
+			if !slices.Equal(c.started, row.want) {
+				t.Errorf("%s: started %q, want %q", row.sentence, c.started, row.want)
+			}
+			if !slices.Equal(said, []string{row.said}) {
+				t.Errorf("%s: said %q, want %q", row.sentence, said, row.said)
+			}
+		})
+	}
 }
