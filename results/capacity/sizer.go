@@ -208,12 +208,13 @@ func (s *sizer) smallest(z *sized, least, step int) (clients []Client, ok bool) 
 		}
 	}
 	flag := map[topology.Role]string{topology.SQL: "--sql-nodes", topology.Data: "--data-nodes"}[z.role]
+	which := map[topology.Role]string{topology.SQL: ", of a scenario whose number of MTAs is a multiple of these"}[z.role]
 	if z.unknown {
-		s.p.refuse("more than %s would be needed, and what was searched with other numbers makes no law (see the notes). Measure three numbers or more, with mailbench capacity curve SCENARIO %s N,N,N --out DIR", plural(z.base, noun(z.role)), flag)
+		s.p.refuse("more than %s would be needed, and what was searched with other numbers makes no law (see the notes). Measure three numbers or more, with mailbench capacity curve SCENARIO %s N,N,N --out DIR%s", plural(z.base, noun(z.role)), flag, which)
 		return nil, false
 	}
-	s.p.refuse("more than %s would be needed, and %d is the most that was measured: nothing says what more than %d times as many do. Measure more, with mailbench capacity curve SCENARIO %s %d,%d --out DIR",
-		plural(min(reach*measured, mostNodes), noun(z.role)), measured, reach, flag, measured, reach*measured)
+	s.p.refuse("more than %s would be needed, and %d is the most that was measured: nothing says what more than %d times as many do. Measure more, with mailbench capacity curve SCENARIO %s %d,%d --out DIR%s",
+		plural(min(reach*measured, mostNodes), noun(z.role)), measured, reach, flag, measured, reach*measured, which)
 	return nil, false
 }
 
