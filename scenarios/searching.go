@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -206,7 +205,7 @@ func (s *searching) settings(regime capacity.Regime) capacity.Settings {
 	set := s.search.For(regime, s.tried[capacity.Healthy])
 	top := s.manifest.Topology
 	all, plan := int64(len(top.ByRole(topology.SQL))), s.plans[regime].Steps
-	if len(plan) == 0 || len(top.ByRole(topology.Data)) == 0 || slices.ContainsFunc(s.search.Steps, func(step capacity.Step) bool { return step.Regime == regime }) {
+	if _, begun := s.search.First(regime); begun || len(plan) == 0 || len(top.ByRole(topology.Data)) == 0 {
 		return set
 	}
 	left := all

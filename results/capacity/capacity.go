@@ -93,11 +93,9 @@ func (s *Search) For(regime Regime, healthy []Tried) Settings {
 		set.MinStepUS = rejoinStep.Microseconds()
 		set.MaxStepUS = set.MinStepUS
 	}
-	for _, step := range s.Steps {
-		if step.Regime == regime {
-			set.StartPerDay = step.PerDay
-			return set
-		}
+	if first, ok := s.First(regime); ok {
+		set.StartPerDay = first.PerDay
+		return set
 	}
 	if regime == Healthy {
 		return set
@@ -106,6 +104,16 @@ func (s *Search) For(regime Regime, healthy []Tried) Settings {
 		set.StartPerDay = met
 	}
 	return set
+}
+
+// First is the first step that was taken in a regime, if any was.
+func (s *Search) First(regime Regime) (Step, bool) {
+	for _, step := range s.Steps {
+		if step.Regime == regime {
+			return step, true
+		}
+	}
+	return Step{}, false
 }
 
 // Step is one rate that was offered for a while.

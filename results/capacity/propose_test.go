@@ -118,13 +118,14 @@ func (p *Proposal) part(name string) Part {
 
 func TestPropose(t *testing.T) {
 	curve := func(q *Question, efficiency float64, counts ...int) {
-		base := q.Result.Find(Healthy).MetPerDay
+		base := q.Result.Find(Healthy)
 		for _, n := range counts {
 			v := smallPlant()
 			v.sql = n
 			r := v.search(Healthy)
-			r.Find(Healthy).MetPerDay = int64(float64(base) * float64(n) / 2 * math.Pow(efficiency, math.Log2(float64(n)/2)))
-			r.Find(Healthy).Limit = Limit{}
+			f, times := r.Find(Healthy), float64(n)/2*math.Pow(efficiency, math.Log2(float64(n)/2))
+			f.MetPerDay, f.MissedPerDay = int64(float64(base.MetPerDay)*times), int64(float64(base.MissedPerDay)*times)
+			f.Limit = Limit{}
 			q.Variants = append(q.Variants, r)
 		}
 	}

@@ -1,12 +1,22 @@
 package capacity
 
 import (
+	"math"
+
 	"github.com/mailbench/mailbench/reference/topology"
 	"github.com/mailbench/mailbench/results/usl"
 )
 
-// fitScaling fits the Universal Scalability Law to the rates that a search and its
-// variants met, healthy, against the number of nodes of a role. What ended at the other
+// Point is what a search that is over says of the scalability law: the middle, in ratios,
+// of what was met and what was missed, and how far that may be from the capacity.
+func (f *Found) Point(nodes int) usl.Point {
+	low, high := float64(f.MetPerDay), float64(f.MissedPerDay)
+	middle := math.Round(math.Sqrt(low * high))
+	return usl.Point{N: float64(nodes), X: middle, Within: high/middle - 1}
+}
+
+// fitScaling fits the Universal Scalability Law to the capacities that a search and its
+// variants found, healthy, against the number of nodes of a role. What ended at the other
 // role's processors says nothing of this one, and is left out; so is a search that is not
 // over, or missed nothing: what it met is less than it can do. why says, in words, why
 // there is no law, "" if there is one or nothing to fit.
@@ -18,7 +28,7 @@ func fitScaling(base *Result, variants []*Result, role topology.Role) (law scali
 			continue
 		}
 		varied = varied || i > 0 && r.count(role) != base.count(role)
-		points = append(points, usl.Point{N: float64(r.count(role)), X: float64(r.Find(Healthy).MetPerDay)})
+		points = append(points, r.Find(Healthy).Point(r.count(role)))
 	}
 	if !varied {
 		return nil, ""

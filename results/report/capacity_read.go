@@ -3,7 +3,6 @@ package report
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -264,8 +263,7 @@ func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 			words = append(words, fmt.Sprintf("Left out, as it was searched with another %s than the first: %s %s.", list(differ), v.Name, n))
 			continue
 		}
-		low, high := float64(healthy.MetPerDay), float64(healthy.MissedPerDay)
-		points = append(points, CapacityPoint{N: nodesOf(v), X: math.Round(math.Sqrt(low * high)), Low: low, High: high})
+		points = append(points, CapacityPoint{N: nodesOf(v), X: healthy.Point(int(nodesOf(v))).X, Low: float64(healthy.MetPerDay), High: float64(healthy.MissedPerDay)})
 		for i := range slices.Backward(healthy.Steps) { // the last of that rate
 			if step := &healthy.Steps[i]; step.PerDay == healthy.MetPerDay && step.Outcome == capacity.Met {
 				p99 = append(p99, CapacityPoint{N: nodesOf(v), X: float64(step.P99US) / 1000})
@@ -306,25 +304,15 @@ func loadCurve(r *capacity.Result, f *capacity.Found) (CapacityCurve, bool) {
 	return scaleCurve("Throughput against concurrency, healthy", "ops under way", "ops/s", points, r.Search.Seed), true
 }
 
-// mostResidual is from how wide an interval on a point tells nothing of a law: it would hold
-// for a third more, or less.
-const mostResidual = 1.0 / 3
-
 // scaleCurve draws points with the Universal Scalability Law fitted to them, or says why
 // it is not. The law need not be nearer to a point than that is known.
 func scaleCurve(title, n, x string, points []CapacityPoint, seed uint64) CapacityCurve {
 	c := CapacityCurve{Title: title, N: n, X: x, Points: points}
-	fitted, o := make([]usl.Point, len(points)), usl.DefaultOptions(seed)
-	least := o.MaxResidual
-	within := func(p CapacityPoint) float64 { return min(max(least, p.High/p.X-1), mostResidual) }
+	fitted := make([]usl.Point, len(points))
 	for i, p := range points {
-		fitted[i] = usl.Point{N: p.N, X: p.X}
-		o.MaxResidual = max(o.MaxResidual, within(p))
+		fitted[i] = usl.Point{N: p.N, X: p.X, Within: max(0, p.High/p.X-1)} // High is 0 for a mean
 	}
-	model, err := usl.Fit(fitted, o)
-	if err == nil {
-		err = holds(model, points, within)
-	}
+	model, err := usl.Fit(fitted, usl.DefaultOptions(seed))
 	if err != nil {
 		c.Words = append(c.Words, "The Universal Scalability Law is not fitted: "+err.Error()+".")
 		return c
@@ -350,20 +338,6 @@ func scaleCurve(title, n, x string, points []CapacityPoint, seed uint64) Capacit
 		c.Words = append(c.Words, sentence(strings.TrimSuffix(model.NoPeak, ".")))
 	}
 	return c
-}
-
-// holds says which point a law is farther from than it may be; nil for none.
-func holds(law *usl.Model, points []CapacityPoint, within func(CapacityPoint) float64) error {
-	for _, p := range points {
-		at, err := law.Predict(p.N)
-		if err != nil {
-			return err
-		}
-		if far := math.Abs(p.X/at.X - 1); far > within(p) {
-			return fmt.Errorf("the law does not hold: the point at N = %s is known to %.0f %% and lies %.0f %% from it", figure(p.N), 100*within(p), 100*far)
-		}
-	}
-	return nil
 }
 
 // deathWords say what the death of a server costs a system.

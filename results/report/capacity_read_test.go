@@ -61,33 +61,16 @@ func TestCurvesOfVariants(t *testing.T) {
 	}
 }
 
-// TestLawNeedNotBeNearerThanPointsAreKnown: the third point is a quarter below where the
-// others lead. A law is only fitted if that point, and not another, is known so badly, and
-// one that may be anywhere tells nothing of a law.
-func TestLawNeedNotBeNearerThanPointsAreKnown(t *testing.T) {
-	for _, row := range []struct {
-		sentence string
-		third    float64
-		spread   [4]float64 // how far an interval goes, as a factor; 0 for none
-		fitted   bool
-	}{
-		{"points without intervals", 225, [4]float64{}, false},
-		{"the third is known to a quarter", 225, [4]float64{2: 1.25}, true},
-		{"all are", 225, [4]float64{1.25, 1.25, 1.25, 1.25}, true},
-		{"only another one is", 225, [4]float64{0: 1.25}, false},
-		{"the third may be anywhere, and is far away", 120, [4]float64{2: 1.9}, false},
-	} {
-		var points []CapacityPoint
-		for i, x := range []float64{100, 200, row.third, 400} {
-			p := CapacityPoint{N: float64(i + 1), X: x}
-			if by := row.spread[i]; by > 0 {
-				p.Low, p.High = x/by, x*by
-			}
-			points = append(points, p)
-		}
-		if c := scaleCurve("", "n", "x", points, 1); (len(c.Line) > 0) != row.fitted {
-			t.Errorf("%s: a line of %d and words %q, want a law fitted: %v", row.sentence, len(c.Line), c.Words, row.fitted)
-		}
+// TestLawIsFittedToIntervals: the third point is a quarter below where the others lead,
+// which only an interval of that width allows.
+func TestLawIsFittedToIntervals(t *testing.T) {
+	points := []CapacityPoint{{N: 1, X: 100}, {N: 2, X: 200}, {N: 3, X: 225}, {N: 4, X: 400}}
+	if c := scaleCurve("", "n", "x", points, 1); len(c.Line) > 0 {
+		t.Errorf("a law is fitted to means: %q", c.Words)
+	}
+	points[2].Low, points[2].High = 180, 281
+	if c := scaleCurve("", "n", "x", points, 1); len(c.Line) == 0 {
+		t.Errorf("no law is fitted to an interval: %q", c.Words)
 	}
 }
 

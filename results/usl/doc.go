@@ -51,7 +51,8 @@
 //     the intervals hold what any kappa that the points allow would do.
 //   - A fit with a point farther from it than Options.MaxResidual: 10 % by
 //     default (assumed), which is three times the scatter of a steady measurement
-//     on a shared machine.
+//     on a shared machine. A point that is an interval is known less well, and the law
+//     may be as far from it as that is wide (Point.Within), up to MostWithin (assumed).
 //   - Predictions beyond Options.Reach times the measured range: twice by default
 //     (assumed). In between they are marked as extrapolated.
 //

@@ -13,13 +13,23 @@ import (
 type Point struct {
 	N float64 `json:"n"`
 	X float64 `json:"x"`
+	// Within is how far from X the mean may be, as a share of it; 0 where nobody
+	// tells. The law need not be nearer to the point, but for MostWithin.
+	Within float64 `json:"within,omitempty"`
 }
+
+// tolerance is how far from the law, as a share of it, the point may lie.
+func (p Point) tolerance(o Options) float64 { return max(o.MaxResidual, min(p.Within, MostWithin)) }
 
 // Bounds of what is fitted.
 const (
 	MaxPoints    = 1000
 	FewestLevels = 3 // of N; with one more kappa can be told, too
 	LeastSpan    = 2 // largest N / smallest N
+
+	// MostWithin is from how uncertain a point tells nothing of a law: it would hold
+	// for a third more, or less.
+	MostWithin = 1.0 / 3
 
 	// level is how much larger a value of N must be than the first of the level
 	// below. Concurrency is measured, and repetitions of a load differ a little.
@@ -36,7 +46,7 @@ type Options struct {
 	Confidence float64 `json:"confidence"` // of all intervals, 0.5 to 0.999
 
 	// MaxResidual is the largest |X/law - 1| of a point with which the law is said
-	// to hold, above 0 and up to 0.5.
+	// to hold, above 0 and up to 0.5; a point may allow more (Point.Within).
 	MaxResidual float64 `json:"max_residual"`
 	// Reach is how many times the largest N predictions go up to, and what part of
 	// the smallest they go down to: 1 to 4.
@@ -170,18 +180,24 @@ func Fit(points []Point, o Options) (*Model, error) {
 		y = append(y, p.N/p.X)
 	}
 	m.law = d.fit(y, allowed)
-	for _, p := range points {
-		if r := math.Abs(p.X/m.law.throughput(p.N) - 1); r > m.Residual {
+	worst, excess := 0, 0.0 // the point that is farthest by what it allows
+	for i, p := range points {
+		r := math.Abs(p.X/m.law.throughput(p.N) - 1)
+		if r > m.Residual {
 			m.Residual, m.ResidualN = r, p.N
 		}
+		if by := r / p.tolerance(o); by > excess {
+			worst, excess = i, by
+		}
 	}
-	if m.Residual > o.MaxResidual {
+	if excess > 1 {
 		held := ""
 		if m.KappaFixed {
 			held = ", with kappa held at 0 for want of a fourth level of N"
 		}
+		within := points[worst].tolerance(o)
 		return nil, refuse(PoorFit, "the law does not hold%s: the point at N = %s lies %.1f %% from it, more than %.1f %%; look for a limit that is not the system's own, or measure again",
-			held, short(m.ResidualN), 100*m.Residual, 100*o.MaxResidual)
+			held, short(points[worst].N), 100*excess*within, 100*within)
 	}
 
 	m.draws = d.draws(y, allowed, o)
@@ -203,6 +219,8 @@ func check(points []Point) (levels int, err error) {
 			return 0, refuse(BadPoint, "a point has N = %v, X = %v; N must lie between %v and %v", p.N, p.X, leastN, mostN)
 		case !(p.X >= leastX && p.X <= mostX):
 			return 0, refuse(BadPoint, "the point at N = %v has X = %v; X must lie between %v and %v", p.N, p.X, leastX, mostX)
+		case !(p.Within >= 0):
+			return 0, refuse(BadPoint, "the point at N = %v is known within %v of its X; that must be 0 or more", p.N, p.Within)
 		case p.N > first*level:
 			first = p.N
 			levels++

@@ -15,11 +15,20 @@ import (
 
 var coverageTrials = flag.Int("coverage", 0, "print the coverage of intervals, from so many trials each")
 
+// xy are points of N and X in turn.
+func xy(numbers ...float64) []Point {
+	var points []Point
+	for pair := range slices.Chunk(numbers, 2) {
+		points = append(points, Point{N: pair[0], X: pair[1]})
+	}
+	return points
+}
+
 // measure draws points around the law: X is off by a normal error in shares of X.
 func (l law) measure(rnd *rand.Rand, noise float64, at ...float64) []Point {
 	var points []Point
 	for _, n := range at {
-		points = append(points, Point{n, l.throughput(n) * (1 + noise*rnd.NormFloat64())})
+		points = append(points, Point{N: n, X: l.throughput(n) * (1 + noise*rnd.NormFloat64())})
 	}
 	return points
 }
@@ -120,6 +129,35 @@ func TestNoOtherLawWithinTheBoundsFitsBetter(t *testing.T) {
 	}
 }
 
+// The third point is a quarter below where the others lead. A law is only fitted if that
+// point, and not another, is known so badly, and one that may be anywhere tells nothing of
+// a law.
+func TestLawNeedNotBeNearerThanPointsAreKnown(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		third    float64
+		within   [4]float64
+		want     string
+	}{
+		{"nothing is known of the points", 225, [4]float64{}, "the point at N = 3 lies"},
+		{"the third is known to a quarter", 225, [4]float64{2: 0.25}, ""},
+		{"all are", 225, [4]float64{0.25, 0.25, 0.25, 0.25}, ""},
+		{"only another one is", 225, [4]float64{0: 0.25}, "the point at N = 3 lies"},
+		{"the third may be anywhere, and is far away", 120, [4]float64{2: 0.9}, "more than 33.3 %"},
+	} {
+		points := xy(1, 100, 2, 200, 3, row.third, 4, 400)
+		for i := range points {
+			points[i].Within = row.within[i]
+		}
+		switch _, err := Fit(points, quick(1)); {
+		case row.want == "" && err != nil:
+			t.Errorf("%s: %v, want a law", row.sentence, err)
+		case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)):
+			t.Errorf("%s: error %v, want %q", row.sentence, err, row.want)
+		}
+	}
+}
+
 // levels are four to ten N that span a factor of 8 to 100.
 func levels(rnd *rand.Rand) []float64 {
 	n, from, span := 4+rnd.IntN(7), math.Pow(10, 1.5*rnd.Float64()-0.7), 8+92*rnd.Float64()
@@ -201,24 +239,26 @@ func TestRefusals(t *testing.T) {
 		says   string
 	}{
 		{"nothing measured", nil, TooFew, "0 levels of N"},
-		{"one level", []Point{{4, 100}, {4, 101}, {4.1, 99}}, TooFew, "1 levels"},
-		{"two levels go through any two parameters", []Point{{1, 100}, {2, 190}}, TooFew, "2 levels"},
-		{"three levels of little span", []Point{{10, 100}, {12, 110}, {19, 150}}, TooFew, "from 10 to 19"},
-		{"N is 0", with(Point{0, 10}), BadPoint, "N = 0, X = 10"},
-		{"N is negative", with(Point{-1, 10}), BadPoint, "N = -1"},
-		{"N is no number", with(Point{nan, 10}), BadPoint, "N = NaN"},
-		{"N is infinite", with(Point{inf, 10}), BadPoint, "N = +Inf"},
-		{"X is 0", with(Point{3, 0}), BadPoint, "N = 3 has X = 0"},
-		{"X is negative", with(Point{3, -5}), BadPoint, "X = -5"},
-		{"X is no number", with(Point{3, nan}), BadPoint, "X = NaN"},
-		{"X is infinite", with(Point{3, inf}), BadPoint, "X = +Inf"},
+		{"one level", xy(4, 100, 4, 101, 4.1, 99), TooFew, "1 levels"},
+		{"two levels go through any two parameters", xy(1, 100, 2, 190), TooFew, "2 levels"},
+		{"three levels of little span", xy(10, 100, 12, 110, 19, 150), TooFew, "from 10 to 19"},
+		{"N is 0", with(Point{N: 0, X: 10}), BadPoint, "N = 0, X = 10"},
+		{"N is negative", with(Point{N: -1, X: 10}), BadPoint, "N = -1"},
+		{"N is no number", with(Point{N: nan, X: 10}), BadPoint, "N = NaN"},
+		{"N is infinite", with(Point{N: inf, X: 10}), BadPoint, "N = +Inf"},
+		{"X is 0", with(Point{N: 3, X: 0}), BadPoint, "N = 3 has X = 0"},
+		{"X is negative", with(Point{N: 3, X: -5}), BadPoint, "X = -5"},
+		{"X is no number", with(Point{N: 3, X: nan}), BadPoint, "X = NaN"},
+		{"X is infinite", with(Point{N: 3, X: inf}), BadPoint, "X = +Inf"},
+		{"a point is known to less than nothing", with(Point{N: 3, X: 1, Within: -0.1}), BadPoint, "N = 3 is known within -0.1"},
+		{"nobody knows how well a point is known", with(Point{N: 3, X: 1, Within: nan}), BadPoint, "N = 3 is known within NaN"},
 		{"too many points", make([]Point, MaxPoints+1), BadPoint, "1001 points; 1000 at most"},
-		{"one point is 40 % too low", with(Point{4, 0.6 * good[2].X}), PoorFit, "the point at N = 4 lies"},
-		{"throughput jumps, which the law cannot", []Point{{1, 100}, {2, 110}, {4, 900}, {8, 1000}}, PoorFit, "does not hold: the point at N ="},
-		{"more than linear throughput, which the law cannot", []Point{{1, 100}, {2, 260}, {4, 700}, {8, 1800}}, PoorFit, "does not hold"},
-		{"three levels with a peak want a fourth", []Point{{1, 100}, {2, 150}, {4, 80}}, PoorFit, "kappa held at 0"},
-		{"a plateau of the generator after a straight line", []Point{{1, 100}, {2, 200}, {4, 400}, {8, 800}, {16, 800}, {32, 800}}, PoorFit, "does not hold"},
-		{"throughput that falls as the square from the start has no lambda", []Point{{2, 1000}, {4, 1000.0 / 3}, {8, 1000.0 / 7}, {16, 1000.0 / 15}}, PoorFit, "does not hold"},
+		{"one point is 40 % too low", with(Point{N: 4, X: 0.6 * good[2].X}), PoorFit, "the point at N = 4 lies"},
+		{"throughput jumps, which the law cannot", xy(1, 100, 2, 110, 4, 900, 8, 1000), PoorFit, "does not hold: the point at N ="},
+		{"more than linear throughput, which the law cannot", xy(1, 100, 2, 260, 4, 700, 8, 1800), PoorFit, "does not hold"},
+		{"three levels with a peak want a fourth", xy(1, 100, 2, 150, 4, 80), PoorFit, "kappa held at 0"},
+		{"a plateau of the generator after a straight line", xy(1, 100, 2, 200, 4, 400, 8, 800, 16, 800, 32, 800), PoorFit, "does not hold"},
+		{"throughput that falls as the square from the start has no lambda", xy(2, 1000, 4, 1000.0/3, 8, 1000.0/7, 16, 1000.0/15), PoorFit, "does not hold"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m, err := Fit(row.points, quick(1))
@@ -353,7 +393,7 @@ func TestOneSeedOneModel(t *testing.T) {
 }
 
 func TestJSONSaysWhatEachNumberIs(t *testing.T) {
-	m, err := Fit([]Point{{1, 100}, {2, 200}, {4, 400}}, quick(9))
+	m, err := Fit(xy(1, 100, 2, 200, 4, 400), quick(9))
 	if err != nil {
 		t.Fatal(err)
 	}
