@@ -356,7 +356,7 @@ func (r *Result) find(regime Regime, judged []Judged, lost map[string]bool) Foun
 		add("%s", reason)
 	}
 	if died != nil {
-		add("the system died at %d messages a day (step %d); what is known is from the other steps", died.PerDay, died.Number)
+		add("the system died at %s (step %d); what is known is from the other steps", perDay(died.PerDay), died.Number)
 	}
 	if !done {
 		if met == 0 && reason == "" {
@@ -405,7 +405,7 @@ type resource struct {
 func (r *Result) limit(f Found) Limit {
 	for i := range f.Steps {
 		if step := &f.Steps[i]; step.Outcome == Generator && strings.Contains(f.Why, generatorLimit) {
-			return Limit{Resource: generatorName, UsePPM: step.CPUPPM[generatorName], Evidence: fmt.Sprintf("at %d messages a day: %s", step.PerDay, step.Why)}
+			return Limit{Resource: generatorName, UsePPM: step.CPUPPM[generatorName], Evidence: fmt.Sprintf("at %s: %s", perDay(step.PerDay), step.Why)}
 		}
 	}
 	var at *Judged
@@ -419,10 +419,10 @@ func (r *Result) limit(f Found) Limit {
 	}
 	all := r.resources(at)
 	if len(all) == 0 {
-		return Limit{Evidence: fmt.Sprintf("at %d messages a day nobody measured what the nodes used", at.PerDay)}
+		return Limit{Evidence: fmt.Sprintf("at %s nobody measured what the nodes used", perDay(at.PerDay))}
 	}
 	top := slices.MaxFunc(all, func(a, b resource) int { return int(min(1, max(-1, a.usePPM-b.usePPM))) })
-	evidence := fmt.Sprintf("at %d messages a day %s used %s of its %s", at.PerDay, top.node, percent(top.usePPM), top.what)
+	evidence := fmt.Sprintf("at %s %s used %s of its %s", perDay(at.PerDay), top.node, percent(top.usePPM), top.what)
 	switch {
 	case top.usePPM >= scarcePPM:
 		l := Limit{Resource: top.name, Node: top.node, UsePPM: top.usePPM, Evidence: evidence}
@@ -431,8 +431,8 @@ func (r *Result) limit(f Found) Limit {
 		}
 		return l
 	case at.HeldBack:
-		return Limit{Resource: "sessions", UsePPM: million, Evidence: fmt.Sprintf("at %d messages a day as many sessions as may be were under way; of the nodes, %s used most: %s of its %s",
-			at.PerDay, top.node, percent(top.usePPM), top.what)}
+		return Limit{Resource: "sessions", UsePPM: million, Evidence: fmt.Sprintf("at %s as many sessions as may be were under way; of the nodes, %s used most: %s of its %s",
+			perDay(at.PerDay), top.node, percent(top.usePPM), top.what)}
 	default:
 		return Limit{Evidence: evidence + ", more than all others; the limit is something else"}
 	}

@@ -178,7 +178,7 @@ func TestJudgeWhatWentWrong(t *testing.T) {
 		err      string
 	}{
 		{"nothing did", func(*testing.T, string, *Search) {}, Met, "the search is not over", ""},
-		{"the system died", func(_ *testing.T, _ string, s *Search) { s.Steps[1].Stopped = SystemDied }, Void, "the system died at 6442000 messages a day (step 2)", ""},
+		{"the system died", func(_ *testing.T, _ string, s *Search) { s.Steps[1].Stopped = SystemDied }, Void, "the system died at 6,442,000 messages a day (step 2)", ""},
 		{"a user interrupted", func(_ *testing.T, _ string, s *Search) { s.Steps[1].Stopped = Interrupted }, Void, "the search is not over", ""},
 		{"half of the samples are missing", func(t *testing.T, dir string, _ *Search) {
 			path := filepath.Join(dir, "run", results.SamplesFile)

@@ -86,9 +86,9 @@ func Bracket(s Settings, tried []Tried) (met, missed int64, why string, done boo
 	case lower == nil && upper == nil:
 		why = "no step came to a result that another one confirmed; longer steps may"
 	case lower == nil:
-		why = fmt.Sprintf("the objectives cannot be met at any rate down to the lowest that was tried, %d messages a day", h.grid.at(h.tried[0].k))
+		why = fmt.Sprintf("the objectives cannot be met at any rate down to the lowest that was tried, %s", perDay(h.grid.at(h.tried[0].k)))
 	case upper == nil:
-		why = fmt.Sprintf("nothing was missed up to the highest rate that was to be tried, %d messages a day", h.grid.at(h.grid.highest))
+		why = fmt.Sprintf("nothing was missed up to the highest rate that was to be tried, %s", perDay(h.grid.at(h.grid.highest)))
 	case upper.k-lower.k > 1:
 		why = "steps between the two rates did not agree, or did not come to a result"
 	}
@@ -215,7 +215,7 @@ func newHistory(s Settings, tried []Tried) *history {
 func (h *history) ended() string {
 	switch {
 	case h.late >= mostLate:
-		return fmt.Sprintf(generatorLimit+" at %d messages a day: of the system it is not known where it ends", h.generator)
+		return fmt.Sprintf(generatorLimit+" at %s: of the system it is not known where it ends", perDay(h.generator))
 	case h.voids >= mostVoids:
 		return fmt.Sprintf("%d steps in a row came to nothing", h.voids)
 	case h.steps >= h.grid.MaxSteps:

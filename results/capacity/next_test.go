@@ -74,7 +74,7 @@ func TestNext(t *testing.T) {
 		{"nor are several", "9v 0+ 9v 9v", 9, 0, none, false, ""},
 		{"but not for ever", "0+ 9v 9v 9v", none, 0, none, false, "3 steps in a row came to nothing"},
 		{"a generator that was late once may be on time", "0+ 9g", 9, 0, none, false, ""},
-		{"twice in a row it ends the search", "0+ 9g 9g", none, 0, none, false, "the generator was the limit at 6205300 messages a day"},
+		{"twice in a row it ends the search", "0+ 9g 9g", none, 0, none, false, "the generator was the limit at 6,205,300 messages a day"},
 		{"the highest rate is met once", "0+ 48+", 48, 48, none, false, ""},
 		{"and again: there is no more to try", "0+ 48+ 48+", none, 48, none, true, "nothing was missed up to the highest rate"},
 		{"the lowest rate is missed once", "0- -48-", -48, none, -48, false, ""},

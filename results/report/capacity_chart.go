@@ -162,22 +162,43 @@ func (l linear) grid(d *drawing, left, right px, label func(int64) string) {
 	}
 }
 
-// polyline joins points in their order, and marks each.
+// polyline joins points in their order, through the middle of those that share an x, and
+// marks each.
 func (d *drawing) polyline(class string, points [][2]px) {
 	var b strings.Builder
-	for i, p := range points {
+	line := middles(points)
+	for i, p := range line {
 		command := "L"
 		if i == 0 {
 			command = "M"
 		}
 		fmt.Fprintf(&b, "%s%v %v", command, p[0], p[1])
 	}
-	if len(points) > 1 {
+	if len(line) > 1 {
 		d.path(class, b.String())
 	}
 	for _, p := range points {
 		fmt.Fprintf(d, `<circle class="dot %s" cx="%v" cy="%v" r="2"/>`, class, p[0], p[1])
 	}
+}
+
+// middles are, of points in the order of x, the medians of those that share one: steps of
+// one rate differ, and a line through each of them would go up and down in one place.
+func middles(points [][2]px) (line [][2]px) {
+	for len(points) > 0 {
+		var y []px
+		for _, p := range points {
+			if p[0] != points[0][0] {
+				break
+			}
+			y = append(y, p[1])
+		}
+		at, n := points[0][0], len(y)
+		slices.Sort(y)
+		line = append(line, [2]px{at, (y[(n-1)/2] + y[n/2]) / 2})
+		points = points[n:]
+	}
+	return line
 }
 
 // series are the CPUs that are drawn: the busiest node of each role, and the

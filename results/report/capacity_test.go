@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -554,5 +555,21 @@ func TestWriteCapacity(t *testing.T) {
 	}
 	if err := WriteCapacity(filepath.Join(dir, "missing"), searched(t), CapacityExtras{}); err == nil {
 		t.Error("a directory that is not there is written to")
+	}
+}
+
+func TestMiddles(t *testing.T) {
+	for _, row := range []struct {
+		sentence     string
+		points, want [][2]px
+	}{
+		{"no points", nil, nil},
+		{"each has an x of its own", [][2]px{{1, 5}, {2, 9}}, [][2]px{{1, 5}, {2, 9}}},
+		{"of three that share one the middle counts", [][2]px{{1, 5}, {2, 90}, {2, 10}, {2, 20}, {3, 1}}, [][2]px{{1, 5}, {2, 20}, {3, 1}}},
+		{"of two, what is between", [][2]px{{2, 10}, {2, 20}}, [][2]px{{2, 15}}},
+	} {
+		if got := middles(row.points); !slices.Equal(got, row.want) {
+			t.Errorf("%s: %v, want %v", row.sentence, got, row.want)
+		}
 	}
 }
