@@ -39,12 +39,13 @@ func Heal(ctx context.Context, docker *client.Client, name string, say func(stri
 	}
 	var failures []error
 	for _, info := range clusters {
+		say := ofRun(info.RunID, say)
 		switch {
 		case !info.Keep && engine.Alive(info.Owner):
-			say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
+			say(fmt.Sprintf("its harness (process %s) is at work; left alone", info.PID()))
 		case !info.Keep:
 			// First, as the label leads to the journal.
-			if err := healOutside(ctx, info.Journal, ofRun(info.RunID, say)); err != nil {
+			if err := healOutside(ctx, info.Journal, say); err != nil {
 				failures = append(failures, fmt.Errorf("run %s: %w", info.RunID, err))
 				continue
 			}
@@ -52,7 +53,7 @@ func Heal(ctx context.Context, docker *client.Client, name string, say func(stri
 				failures = append(failures, fmt.Errorf("run %s: %w: %w", info.RunID, chaos.ErrUnhealed, err))
 				continue
 			}
-			say(fmt.Sprintf("run %s: removed its containers, volumes and network", info.RunID))
+			say("removed its containers, volumes and network")
 		default:
 			if err := healKept(ctx, docker, info, say); err != nil {
 				failures = append(failures, fmt.Errorf("run %s: %w", info.RunID, err))
@@ -94,13 +95,13 @@ func sayUndone(undone []chaos.Planned, err error, say func(string)) error {
 // back, and every node that does not take part is started.
 func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say func(string)) error {
 	if engine.Alive(info.Owner) && info.Owner != engine.Owner() && info.Journal != "" {
-		say(fmt.Sprintf("run %s: its harness (process %s) is at work; left alone", info.RunID, info.PID()))
+		say(fmt.Sprintf("its harness (process %s) is at work; left alone", info.PID()))
 		return nil
 	}
 	release, err := lockJournal(info)
 	var busy *BusyError
 	if errors.As(err, &busy) {
-		say(fmt.Sprintf("run %s: a command is at work on it; left alone", info.RunID))
+		say("a command is at work on it; left alone")
 		return nil
 	}
 	if err != nil {
@@ -114,27 +115,27 @@ func healKept(ctx context.Context, docker *client.Client, info cluster.Info, say
 	ctx, cancel := context.WithTimeout(ctx, chaos.DefaultTimeouts().Heal)
 	defer cancel()
 	if info.Journal == "" {
-		return restore(ctx, c, info.RunID, say)
+		return restore(ctx, c, say)
 	}
 	journal, entries, err := chaos.ReopenJournal(info.Journal)
 	if err != nil {
 		if !errors.Is(err, os.ErrNotExist) { // no fault was ever made
-			say(fmt.Sprintf("run %s: %v", info.RunID, err))
+			say(err.Error())
 		}
-		return restore(ctx, c, info.RunID, say)
+		return restore(ctx, c, say)
 	}
 	defer journal.Close()
 	faults := chaos.Builder(c, nil)
-	r := &reviver{target: c, say: ofRun(info.RunID, say)}
+	r := &reviver{target: c, say: say}
 	healed, err := chaos.Heal(ctx, entries, func(p chaos.Planned) (chaos.Fault, error) {
 		fault, err := faults(p)
 		return revived{fault, r}, err
 	}, journal)
 	for _, h := range healed {
-		say(fmt.Sprintf("run %s: %s", info.RunID, h))
+		say(h.String())
 	}
 	if len(healed) == 0 {
-		say(fmt.Sprintf("run %s: kept, and no fault is open in it", info.RunID))
+		say("kept, and no fault is open in it")
 	}
 	return err
 }
@@ -179,12 +180,13 @@ type revived struct {
 }
 
 // AwaitRecovered comes when every fault is undone.
-func (r revived) AwaitRecovered(ctx context.Context) (reference.Evidence, error) {
-	return r.while(ctx, r.Fault.AwaitRecovered)
+func (r revived) AwaitRecovered(ctx context.Context) (evidence reference.Evidence, err error) {
+	r.while(ctx, func() { evidence, err = r.Fault.AwaitRecovered(ctx) })
+	return evidence, err
 }
 
 // while starts the nodes that are found dead while a wait lasts.
-func (r *reviver) while(ctx context.Context, wait func(context.Context) (reference.Evidence, error)) (reference.Evidence, error) {
+func (r *reviver) while(ctx context.Context, wait func()) {
 	looking, stop := context.WithCancel(ctx)
 	var looks sync.WaitGroup
 	looks.Go(func() {
@@ -198,7 +200,7 @@ func (r *reviver) while(ctx context.Context, wait func(context.Context) (referen
 	})
 	defer looks.Wait()
 	defer stop()
-	return wait(ctx)
+	wait()
 }
 
 // lookTime is how long a node that takes part may be in saying so.
@@ -209,8 +211,7 @@ const lookTime = 8 * time.Second
 // counts as failed although it lives ends by itself when it hears from the others
 // again, or takes part again: what shows neither is killed. The look at who has
 // failed comes first, while they are still cut off or frozen.
-func restore(ctx context.Context, c restorable, runID string, say func(string)) error {
-	say = ofRun(runID, say)
+func restore(ctx context.Context, c restorable, say func(string)) error {
 	states := c.Status(ctx)
 	failed := make([]bool, len(states))
 	var looks sync.WaitGroup
@@ -235,13 +236,17 @@ func restore(ctx context.Context, c restorable, runID string, say func(string)) 
 	}
 	starting.Wait()
 	failures = append(failures, starts...)
-	mended := false
+	waits := make([]error, len(states))
 	r := &reviver{target: c, say: say}
+	r.while(ctx, func() {
+		for i, s := range states {
+			_, waits[i] = c.AwaitUp(ctx, s.Node.ID)
+		}
+	})
+	failures = append(failures, waits...)
+	mended := false
 	for i, s := range states {
-		_, err := r.while(ctx, func(ctx context.Context) (reference.Evidence, error) { return c.AwaitUp(ctx, s.Node.ID) })
-		if err != nil {
-			failures = append(failures, err)
-		} else if failed[i] {
+		if failed[i] && waits[i] == nil {
 			mended = true
 			say(fmt.Sprintf("node %s was %s; it takes part again", s.Node.Name, s.Container))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,18 +22,23 @@ type deaths struct {
 	dead    map[string]time.Duration // since when
 	again   string                   // ends again when it is started
 	started []string
+	mu      sync.Mutex // of dead and started
 }
 
 func (d *deaths) Topology() topology.Topology { return d.layout }
 
 func (d *deaths) Runs(_ context.Context, id topology.ID) (bool, error) {
 	n, _ := d.layout.ByID(id)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	since, dead := d.dead[n.Name]
 	return !dead || time.Since(d.began) < since, nil
 }
 
 func (d *deaths) StartNode(_ context.Context, id topology.ID) error {
 	n, _ := d.layout.ByID(id)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.started = append(d.started, n.Name)
 	if n.Name == d.again {
 		return nil
@@ -152,24 +158,26 @@ func TestHealStartsWhatIsCountedInThoughDead(t *testing.T) {
 		dead     map[string]time.Duration
 		until    time.Duration
 		want     []string
-		said     string
+		said     []string
 	}{
-		{"nothing is dead", nil, 0, nil, "run r: kept, and every node runs"},
-		{"a dead node is counted out", map[string]time.Duration{"sql2": 0}, 0, []string{"sql2"}, "run r: node sql2 was exited; it takes part again"},
-		{"or still counted in", map[string]time.Duration{"sql2": 0}, time.Second, []string{"sql2"}, "run r: node sql2 was exited; it takes part again"},
+		{"nothing is dead", nil, 0, nil, []string{"run r: kept, and every node runs"}},
+		{"a dead node is counted out", map[string]time.Duration{"sql2": 0}, 0, []string{"sql2"}, []string{"run r: node sql2 was exited; it takes part again"}},
+		{"or still counted in", map[string]time.Duration{"sql2": 0}, time.Second, []string{"sql2"}, []string{"run r: node sql2 was exited; it takes part again"}},
+		{"one that dies while another is awaited is started, too", map[string]time.Duration{"sql2": 0, "data1": lookTime}, 0, []string{"sql2", "data1"},
+			[]string{"run r: node data1 was dead, too; started", "run r: node sql2 was exited; it takes part again"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c := &counted{deaths: deaths{layout: layout, began: time.Now(), dead: row.dead}, until: row.until}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			var said []string
-			if err := restore(ctx, c, "r", func(line string) { said = append(said, line) }); err != nil {
+			if err := restore(ctx, c, ofRun("r", func(line string) { said = append(said, line) })); err != nil {
 				t.Errorf("%s: %v", row.sentence, err)
 			}
 			if !slices.Equal(c.started, row.want) {
 				t.Errorf("%s: started %q, want %q", row.sentence, c.started, row.want)
 			}
-			if !slices.Equal(said, []string{row.said}) {
+			if !slices.Equal(said, row.said) {
 				t.Errorf("%s: said %q, want %q", row.sentence, said, row.said)
 			}
 		})
