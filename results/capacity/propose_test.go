@@ -145,6 +145,7 @@ func TestPropose(t *testing.T) {
 		{"the loss of a SQL node takes more of them", 10_000_000, all(), nil, Proposed, 2, 3, "should carry 10,000,000 messages a day"},
 		{"both roles grow with the target", 14_000_000, all(), nil, Proposed, 4, 4, "4 data nodes in 2 node groups and 4 SQL nodes"},
 		{"beyond twice what was measured nothing is said", 40_000_000, all(), nil, Refused, 0, 0, "more than 4 SQL nodes would be needed"},
+		{"a curve over SQL nodes wants a scenario for it", 40_000_000, all(), nil, Refused, 0, 0, "--sql-nodes 2,4 --out DIR, of a scenario whose number of MTAs is a multiple of these"},
 		{"what was not measured is said beside what was", 10_000_000, []Regime{Healthy}, nil, CarriedAlready, 2, 2, "One SQL node short was not measured"},
 		{"unmeasured losses are assumed", 10_500_000, []Regime{Healthy}, nil, Proposed, 4, 3, "One SQL node short was not measured"},
 		{"a curve carries further", 20_000_000, all(), func(q *Question) { curve(q, 1, 3, 4, 6) }, Proposed, 4, 5, "should carry"},

@@ -263,7 +263,8 @@ func nodeCurves(kind, n string, variants []capacity.Varied) []CapacityCurve {
 			words = append(words, fmt.Sprintf("Left out, as it was searched with another %s than the first: %s %s.", list(differ), v.Name, n))
 			continue
 		}
-		points = append(points, CapacityPoint{N: nodesOf(v), X: healthy.Point(int(nodesOf(v))).X, Low: float64(healthy.MetPerDay), High: float64(healthy.MissedPerDay)})
+		p := healthy.Point(int(nodesOf(v)))
+		points = append(points, CapacityPoint{N: p.N, X: p.X, Low: float64(healthy.MetPerDay), High: float64(healthy.MissedPerDay)})
 		for i := range slices.Backward(healthy.Steps) { // the last of that rate
 			if step := &healthy.Steps[i]; step.PerDay == healthy.MetPerDay && step.Outcome == capacity.Met {
 				p99 = append(p99, CapacityPoint{N: nodesOf(v), X: float64(step.P99US) / 1000})

@@ -558,6 +558,18 @@ func TestWriteCapacity(t *testing.T) {
 	}
 }
 
+// TestLineThroughSteps: each step is marked, and the line passes a rate once.
+func TestLineThroughSteps(t *testing.T) {
+	var d drawing
+	d.polyline("p50", [][2]px{{1 * unit, 5 * unit}, {2 * unit, 90 * unit}, {2 * unit, 10 * unit}, {2 * unit, 20 * unit}, {3 * unit, 1 * unit}})
+	if dots := strings.Count(d.String(), "<circle"); dots != 5 {
+		t.Errorf("%d steps are marked, want 5", dots)
+	}
+	if want := "M1 5L2 20L3 1"; !strings.Contains(d.String(), want) {
+		t.Errorf("the line is %s, want %s", d.String(), want)
+	}
+}
+
 func TestMiddles(t *testing.T) {
 	for _, row := range []struct {
 		sentence     string
